@@ -15,5 +15,6 @@ pub(super) mod start_line;
 mod tests;
 mod walk;
 
+pub(super) use self::chunked::{Chunked, Piece};
 pub(super) use self::connection::Connection;
 pub(super) use self::scratch::Scratch;

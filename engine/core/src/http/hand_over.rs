@@ -7,6 +7,7 @@
 
 use crate::flow::{ByteInfo, Direction, FlowStart, PerDirection};
 use crate::http::Opening;
+use crate::http::h1::Chunked;
 use crate::http::protocol::Protocol;
 
 /// A connection between two readers; `D` is [`Exchanges::Draft`](crate::http::Exchanges::Draft).
@@ -25,12 +26,21 @@ pub(super) struct HandOver<D> {
     pub(super) waiting: Vec<D>,
     /// What a handshake of WebSocket has agreed on.
     pub(super) opening: Opening,
-    /// Bytes of the body of the last of them that are to come.
-    pub(super) body_left: u32,
+    /// What is to come of the body of the last of them.
+    pub(super) body_left: BodyLeft,
     /// Where nothing was recognised before: bytes of the direction were never captured.
     pub(super) lost: PerDirection<bool>,
     /// What was collected and not read, at most once for each direction.
     pub(super) remainders: [Option<Remainder>; 2],
+}
+
+/// What is to come of a body in HTTP/1 before its connection goes on in another protocol.
+#[derive(Debug)]
+pub(super) enum BodyLeft {
+    Nothing,
+    /// So many bytes.
+    Length(u32),
+    Chunked(Box<Chunked>),
 }
 
 /// Bytes of one direction, with the place of the first of them.
@@ -51,7 +61,7 @@ impl<D> HandOver<D> {
             calls: 0,
             waiting: Vec::new(),
             opening: Opening::default(),
-            body_left: 0,
+            body_left: BodyLeft::Nothing,
             lost: PerDirection::default(),
             remainders: [None, None],
         }

@@ -16,7 +16,7 @@ use crate::limits;
 
 /// The decoder of one body.
 #[derive(Clone, Debug)]
-pub(super) struct Chunked {
+pub(in crate::http) struct Chunked {
     state: State,
     /// Of the chunk: as far as it was read in `Size`, still to come in `Data`.
     size: u64,
@@ -42,7 +42,7 @@ enum State {
 
 /// The next part of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(in crate::http) enum Piece<'a> {
     /// Body bytes.
     Data(&'a [u8]),
     /// The input is used up.
@@ -75,7 +75,7 @@ impl Chunked {
     }
 
     /// Takes the next piece from the front of `input`.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Piece<'a> {
+    pub(in crate::http) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Piece<'a> {
         while let Some((&byte, rest)) = input.split_first() {
             match self.state {
                 State::Data => return Piece::Data(self.data(input)),
@@ -99,7 +99,7 @@ impl Chunked {
     }
 
     /// Skips `len` missing bytes if all of them were data of the current chunk, so that the framing is still known.
-    pub(super) fn skip(&mut self, len: u64) -> bool {
+    pub(in crate::http) fn skip(&mut self, len: u64) -> bool {
         if !matches!(self.state, State::Data) || len > self.size {
             return false;
         }
@@ -111,7 +111,7 @@ impl Chunked {
     }
 
     /// Data bytes of the current chunk that are still to come.
-    pub(super) fn remaining(&self) -> u64 {
+    pub(in crate::http) fn remaining(&self) -> u64 {
         if matches!(self.state, State::Data) {
             self.size
         } else {

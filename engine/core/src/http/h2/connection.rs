@@ -12,13 +12,15 @@ mod exchanges;
 mod frames;
 mod heads;
 mod resync;
+mod upgrade;
 
 use super::frame::{Kind, NO_ERROR};
 use super::reading::{Input, Reading, Step};
-use super::streams::{Part, State, Stream, Streams};
+use super::streams::Streams;
 use super::tables::Key;
 use crate::flow::{ByteInfo, Direction, FlowEnd, FlowStart, PerDirection};
-use crate::http::hand_over::HandOver;
+use crate::http::h1::Chunked;
+use crate::http::hand_over::{BodyLeft, HandOver};
 use crate::http::{Exchanges, Http, Opening, Protocol, Side, UnpairedReason};
 
 /// Reads one HTTP/2 connection; `D` is [`Exchanges::Draft`].
@@ -42,6 +44,8 @@ pub(in crate::http) struct Connection<D> {
     /// Memory of the streams, as it was counted.
     held: usize,
     tables: Option<Key>,
+    /// The chunked body of the request of an upgrade, as long as it is not over.
+    chunked: Option<Box<Chunked>>,
 }
 
 /// What [`Connection`](crate::http::Connection) calls.
@@ -68,6 +72,7 @@ impl<D> Connection<D> {
             streams: Streams::default(),
             held: 0,
             tables: None,
+            chunked: None,
         };
         let mut waiting = hand_over.waiting.into_iter();
         if let Some(client) = connection.client {
@@ -130,13 +135,7 @@ impl<D> Connection<D> {
                     // The size of a table may be among them.
                     (reading.step, reading.table_size) = (Step::Skip, u32::MAX);
                 }
-                Step::UpgradedBody => {
-                    let missing = u64::from(reading.left).min(len);
-                    reading.left -= missing as u32;
-                    len -= missing;
-                    self.body_missing(direction, missing, shared);
-                    self.end_upgraded_body(direction, shared);
-                }
+                Step::UpgradedBody => len -= self.upgraded_body_missing(direction, len, shared),
                 // Where the padding begins, or what the codes are, is lost with it.
                 Step::Prefix if !reading.frame.has_block() => {
                     let frame = reading.frame;
@@ -225,7 +224,7 @@ impl<D> Connection<D> {
             calls: self.calls,
             waiting: Vec::new(),
             opening: Opening::default(),
-            body_left: 0,
+            body_left: BodyLeft::Nothing,
             lost: PerDirection::default(),
             remainders: [None, None],
         })
@@ -284,41 +283,6 @@ impl<D> Connection<D> {
             shared.recognised(Protocol::Http2Midstream, &self.flow, self.client);
         } else {
             shared.recognised(Protocol::Http2, &self.flow, self.client);
-        }
-    }
-
-    /// The request of an upgrade has become stream 1 (RFC 7540 §3.2). `body_left` bytes of its body are to come before the preface,
-    /// if the server has switched before it had all of it.
-    fn upgrade<X: Exchanges<Draft = D>>(
-        &mut self,
-        client: Direction,
-        request: Option<D>,
-        body_left: u32,
-        shared: &mut Http<X>,
-    ) {
-        self.is_confirmed = true;
-        shared.counters.flows_http2_upgraded += 1;
-        let reading = &mut self.readings[client];
-        reading.highest = 1;
-        // What its HTTP2-Settings allow was not read.
-        reading.table_size = u32::MAX;
-        if body_left > 0 {
-            (reading.step, reading.left) = (Step::UpgradedBody, body_left);
-            reading.frame.stream = 1;
-        }
-        self.readings[client.reverse()].expect_frame();
-        if let Some(draft) = request {
-            let mut stream = Stream::new(1, self.calls, draft);
-            let state = if body_left > 0 {
-                State::Open
-            } else {
-                State::Ended
-            };
-            stream.request = Part {
-                state,
-                ..Part::AWAITED
-            };
-            self.add_stream(stream, shared);
         }
     }
 

@@ -8,12 +8,14 @@ use memchr::memchr;
 use super::Connection;
 use crate::flow::{Acked, Direction, FlowStart};
 use crate::http::detect::{self, Detected};
+use crate::http::h1::chunked::Chunked;
 use crate::http::h1::direction::{HeadPart, Input, Start, Step, Unanswered};
 use crate::http::h1::framing::{Fields, Framing};
 use crate::http::h1::head::{self, Fault, Head, StartLine};
 use crate::http::h1::pairing::{RequestContext, ResponseContext};
 use crate::http::h1::queue::Method;
 use crate::http::h1::skim;
+use crate::http::hand_over::BodyLeft;
 use crate::http::header::emptied;
 use crate::http::websocket;
 use crate::http::{
@@ -582,21 +584,26 @@ impl<D> Connection<D> {
         }
         shared.counters.responses_interim += 1;
         self.end_trial(direction.reverse(), None, false, shared);
-        if self.upgraded_body_left(Protocol::Http2) == 0 {
+        if matches!(self.upgraded_body_left(Protocol::Http2), BodyLeft::Nothing) {
             self.pairing.request_end(BodyEnd::Cut, now, shared);
         }
         self.next = Some(Protocol::Http2);
         true
     }
 
-    /// Bytes of its body that the client of an upgrade has not sent yet: it sends the whole request before its preface, and the
+    /// What of its body the client of an upgrade has not sent yet: it sends the whole request before its preface, and the
     /// server may switch before that (RFC 7540 §3.2).
     #[cold]
-    pub(super) fn upgraded_body_left(&self, to: Protocol) -> u32 {
+    pub(super) fn upgraded_body_left(&self, to: Protocol) -> BodyLeft {
         let client = self.client.filter(|_| to == Protocol::Http2);
         match client.map(|client| &self.readings[client].step) {
-            Some(Step::Length(left)) => u32::try_from(*left).unwrap_or(0),
-            _ => 0,
+            Some(Step::Length(left)) => {
+                u32::try_from(*left).map_or(BodyLeft::Nothing, BodyLeft::Length)
+            }
+            Some(Step::Chunked(chunked)) => BodyLeft::Chunked(Box::new(chunked.clone())),
+            // What is there of the size is read again.
+            Some(Step::FirstSize) => BodyLeft::Chunked(Box::new(Chunked::new())),
+            _ => BodyLeft::Nothing,
         }
     }
 

@@ -43,11 +43,7 @@ impl<D> Connection<D> {
                 reading.padding -= taken as u8;
                 self.end_padding(direction, shared);
             }
-            Step::UpgradedBody => {
-                let piece = input.take_from(&mut reading.left);
-                self.body(direction, piece, shared);
-                self.end_upgraded_body(direction, shared);
-            }
+            Step::UpgradedBody => self.upgraded_body(direction, input, shared),
             Step::Prefix => self.prefix(direction, input, shared),
             Step::Settings => self.settings(direction, input, shared),
             Step::Preface(seen) => self.preface(direction, seen, input, shared),
@@ -99,20 +95,6 @@ impl<D> Connection<D> {
             reading.expect_frame();
             self.client = Some(direction);
             self.confirm(shared);
-        }
-    }
-
-    /// Goes on behind what was left of the body of an upgraded request, if that is over.
-    #[cold]
-    pub(super) fn end_upgraded_body<X: Exchanges<Draft = D>>(
-        &mut self,
-        direction: Direction,
-        shared: &mut Http<X>,
-    ) {
-        let reading = &mut self.readings[direction];
-        if reading.left == 0 && reading.step == Step::UpgradedBody {
-            reading.step = Step::Preface(0);
-            self.end_side(direction, 1, shared);
         }
     }
 
