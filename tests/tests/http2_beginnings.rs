@@ -189,6 +189,67 @@ fn an_upgrade_in_the_midst_of_a_body() {
     assert_eq!(found, expected);
 }
 
+/// The same, with a body in chunks, of which trailers are the end.
+#[test]
+fn an_upgrade_in_the_midst_of_a_chunked_body() {
+    let head = b"POST /up HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let next = [PREFACE, &settings, &get(3, "/next")].concat();
+    let body = b"a\r\n0123456789\r\n14\r\nabcdefghijklmnopqrst\r\n0\r\nx-sum: 1\r\n\r\n";
+    let turns = |before: usize, rest: &[&[u8]]| -> Turns {
+        let mut turns = vec![
+            (Client, [&head[..], &body[..before]].concat()),
+            (Server, [&switch[..], &settings].concat()),
+        ];
+        turns.extend(rest.iter().map(|piece| (Client, piece.to_vec())));
+        turns.push((Server, [ok(1, "first"), ok(3, "second")].concat()));
+        turns
+    };
+    let keys = &[
+        "request_body",
+        "response_body",
+        "custom_field:missing_bytes",
+        "custom_field:incomplete",
+    ];
+    let expected = [
+        "POST http://h/up 200 0123456789abcdefghijklmnopqrst first - - -",
+        "GET http://h/next 200 - second - - -",
+    ];
+    for before in 0..body.len() {
+        let rest = [&body[before..], &next].concat();
+        for at in [1, body.len() - before, rest.len() - 1] {
+            let found = summaries(&read(&turns(before, &[&rest[..at], &rest[at..]])), keys);
+            assert_eq!(found, expected, "{before} bytes, then {at}");
+        }
+        assert_eq!(summaries(&read(&turns(before, &[&rest])), keys), expected);
+    }
+    // A loss within a chunk is bridged; behind another one the frames are found again.
+    let (first, second) = (&b"abcdefghij"[..], &b"klmnopqrst\r\n0\r\n\r\n"[..]);
+    let before = "a\r\n0123456789\r\n14\r\n".len();
+    let lossy = turns(before, &[first, second, &next]);
+    let found = summaries(&without(&lossy, &[first]), keys);
+    let expected = [
+        "POST http://h/up 200 0123456789klmnopqrst first 10 true -",
+        "GET http://h/next 200 - second - - -",
+    ];
+    assert_eq!(found, expected);
+    let further = [get(5, "/a"), get(7, "/b"), get(9, "/c")].concat();
+    let mut lossy = turns(before, &[first, second, &next]);
+    lossy.insert(lossy.len() - 1, (Client, further));
+    lossy.push((Server, [ok(5, "a"), ok(7, "b"), ok(9, "c")].concat()));
+    let found = summaries(&without(&lossy, &[second]), keys);
+    let expected = [
+        "POST http://h/up 200 0123456789abcdefghij first 10 true -",
+        "GET http://h/next 200 - second - - -",
+        "GET http://h/a 200 - a - - -",
+        "GET http://h/b 200 - b - - -",
+        "GET http://h/c 200 - c - - -",
+    ];
+    assert_eq!(found, expected);
+}
+
 /// A server of HTTP/1 refuses the preface: that is no call, whatever was before it.
 #[test]
 fn a_preface_behind_calls_of_http1() {
@@ -247,6 +308,107 @@ fn lists_that_are_too_long_pass_no_rule() {
         let rules = "include debug\n/re.*_header:x-secret/ stop";
         assert_eq!(under(rules, turns), [""; 0], "{expected}");
     }
+}
+
+/// What is read of a connection, of which segments are lost, under rules.
+fn under_without(rules: &str, turns: &Turns, lost: &[&[u8]]) -> Vec<String> {
+    let mut reader = Reader::new(&config());
+    reader.set_rules(Arc::new(RuleSet::parse(rules).expect("rules")));
+    for frame in &made(turns) {
+        if !lost.iter().any(|lost| frame.bytes.ends_with(lost)) {
+            reader.feed(&captured(frame, usize::MAX));
+        }
+    }
+    summaries(&reader.finish(), &[])
+}
+
+/// Trailers that were lost, or that may have been, pass no rule which asks for a header of theirs.
+#[test]
+fn trailers_that_were_lost_pass_no_rule() {
+    let secret = block(&[("x-secret", "yes"), ("grpc-status", "0")]);
+    let of_response = headers(END_STREAM, 1, &secret);
+    let of_request = headers(END_STREAM, 3, &secret);
+    let fields = [(":method", "POST"), (":authority", "h"), (":path", "/up")];
+    let turns = conversation(vec![
+        (Client, get(1, "/one")),
+        (Server, headers(0, 1, &indexed(8))),
+        (Server, frame(DATA, 0, 1, b"body")),
+        (Server, of_response.clone()),
+        (Client, headers(0, 3, &block(&fields))),
+        (Client, frame(DATA, 0, 3, b"body")),
+        (Client, of_request.clone()),
+        (Server, ok(3, "done")),
+        (Client, get(5, "/two")),
+        (Server, ok(5, "two")),
+        (Client, get(7, "/three")),
+        (Server, headers(0, 7, &indexed(8))),
+        (Server, frame(DATA, 0, 7, b"part")),
+    ]);
+    let (one, up, two) = (
+        "GET http://h/one 200 -",
+        "POST http://h/up 200 -",
+        "GET http://h/two 200 -",
+    );
+    let three = "GET http://h/three 200 -";
+    let sorted = |rules: &str, lost: &[&[u8]]| {
+        let mut found = under_without(rules, &turns, lost);
+        found.sort();
+        found
+    };
+    let of_client = "include debug\n/request_header:x-secret/ stop";
+    let of_server = "include debug\n/response_header:x-secret/ stop";
+    let other = "include debug\n/response_code/ stop_if /500/";
+    // Whole, the trailers are what the rules see. The last call is reset by its connection: nothing was lost of it.
+    assert_eq!(sorted("include debug", &[]), [one, three, two, up]);
+    assert_eq!(sorted(of_client, &[]), [one, three, two]);
+    assert_eq!(sorted(of_server, &[]), [three, two, up]);
+    // The frames of the server that follow are found again, and the last answer is not over: it may have lost some.
+    let lost = &[&of_response[..]];
+    assert_eq!(sorted("include debug", lost).len(), 4);
+    let found = sorted(of_server, lost);
+    assert!(
+        found.contains(&two.to_owned()) && !found.contains(&one.to_owned()),
+        "{found:?}"
+    );
+    assert_eq!(sorted(of_client, lost).len(), 3, "of the server alone");
+    let lost = &[&of_request[..]];
+    assert_eq!(sorted("include debug", lost).len(), 4);
+    let found = sorted(of_client, lost);
+    assert!(
+        found.contains(&two.to_owned()) && !found.contains(&up.to_owned()),
+        "{found:?}"
+    );
+    // Rules that do not ask for headers let the calls pass.
+    for lost in [&of_response, &of_request] {
+        assert_eq!(sorted(other, &[&lost[..]]).len(), 4);
+    }
+}
+
+/// Of a half call one side is not known, and a rule may ask for it.
+#[test]
+fn halves_that_were_lost_pass_no_rule() {
+    let request = get(1, "/secret");
+    let response = ok(1, "body");
+    let turns = conversation(vec![
+        (Client, request.clone()),
+        (Server, response.clone()),
+        (Client, get(3, "/next")),
+        (Server, ok(3, "next")),
+    ]);
+    let next = "GET http://h/next 200 -";
+    let url = "include debug\n/request_url/ stop_if_found /secret/";
+    let code = "include debug\n/response_code/ stop_if /4../";
+    let lost_request = |rules: &str| under_without(rules, &turns, &[&request]);
+    let lost_response = |rules: &str| under_without(rules, &turns, &[&response]);
+    assert_eq!(lost_request("include debug"), ["- - 200 gap", next]);
+    assert_eq!(lost_request(code), ["- - 200 gap", next]);
+    assert_eq!(lost_request(url), [next]);
+    assert_eq!(lost_response("include debug").len(), 2);
+    assert_eq!(lost_response(code), [next]);
+    // A stream that was reset has no response.
+    let reset = frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    let turns = conversation(vec![(Client, get(1, "/one")), (Server, reset)]);
+    assert_eq!(under(code, &turns), ["GET http://h/one - reset"]);
 }
 
 /// Trailers without their head are no response.

@@ -1,11 +1,17 @@
 //! Canaries in HTTP/2: in header fields, trailers and bodies, sent by the header table, and on connections whose table is not
 //! known. Here belongs that what the rules hide is hidden there as in HTTP/1.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use bench::traffic::http2::{
     DATA, END_HEADERS, END_STREAM, Encoder, Form, HEADERS, PREFACE, SETTINGS, frame,
 };
 use bench::traffic::{Conversation, Frame as Made, Side, Wire};
+use engine_core::pipeline::Config;
+use engine_core::rules::RuleSet;
+use tests::engine::{Reader, captured};
+use tests::http2::{self, Turns};
 use tests::program::sniffer_ends;
 
 use super::leaks::{CANARIES, calls_with_canaries, canary_of, promises, write_capture};
@@ -161,4 +167,122 @@ fn no_canary_leaves_a_reading_of_http2() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A call of which only the trailers have what a rule drops it for, on a connection with others.
+fn call_with_secret_trailers(of: Side) -> Turns {
+    let secret = http2::headers(END_STREAM, 3, &http2::block(&[("x-secret", "yes")]));
+    let fields = [
+        (":method", "POST"),
+        (":authority", "h"),
+        (":path", "/CANARY"),
+    ];
+    let (mut request, mut response) = (Vec::new(), Vec::new());
+    let data = |flags| http2::frame(DATA, flags, 3, b"CANARY");
+    request.push(http2::headers(0, 3, &http2::block(&fields)));
+    response.push(http2::headers(0, 3, &http2::indexed(8)));
+    for (side, pieces) in [(Side::Client, &mut request), (Side::Server, &mut response)] {
+        if side == of {
+            pieces.extend([data(0), data(0), secret.clone()]);
+        } else {
+            pieces.push(data(END_STREAM));
+        }
+    }
+    let request = request.into_iter().map(|piece| (Side::Client, piece));
+    let response = response.into_iter().map(|piece| (Side::Server, piece));
+    let mut turns = vec![
+        (Side::Client, http2::get(1, "/before")),
+        (Side::Server, http2::ok(1, "before")),
+    ];
+    turns.extend(request.chain(response));
+    for id in [5, 7] {
+        turns.extend([
+            (Side::Client, http2::get(id, "/after")),
+            (Side::Server, http2::ok(id, "after")),
+        ]);
+    }
+    http2::conversation(turns)
+}
+
+/// The same in gRPC-Web over HTTP/1, where the trailers end the body.
+fn call_of_grpc_web() -> Turns {
+    let envelope = |flag: u8, payload: &[u8]| {
+        [&[flag][..], &(payload.len() as u32).to_be_bytes(), payload].concat()
+    };
+    let request = envelope(0, b"\x0a\x06CANARY");
+    let head = format!(
+        "POST /s.S/CANARY HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc-web\r\nContent-Length: {}\r\n\r\n",
+        request.len()
+    );
+    let messages = envelope(0, b"\x0a\x06CANARY");
+    let trailers = envelope(0x80, b"grpc-status: 0\r\nx-secret: yes\r\n");
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web\r\nContent-Length: {}\r\n\r\n",
+        2 * messages.len() + trailers.len()
+    );
+    let get = b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
+    let other = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother".to_vec();
+    vec![
+        (Side::Client, get.clone()),
+        (Side::Server, other.clone()),
+        (Side::Client, [head.as_bytes(), &request].concat()),
+        (Side::Server, [answer.as_bytes(), &messages].concat()),
+        (Side::Server, messages),
+        (Side::Server, trailers[..9].to_vec()),
+        (Side::Server, trailers[9..].to_vec()),
+        (Side::Client, get),
+        (Side::Server, other),
+    ]
+}
+
+/// Whatever is lost, or not captured any more: the call that a rule drops by its trailers does not leave.
+#[test]
+fn no_canary_leaves_where_trailers_are_lost() {
+    let mut config = Config::default();
+    (config.message.half_calls, config.message.annotate) = (true, true);
+    for (turns, side) in [
+        (call_with_secret_trailers(Side::Server), "response"),
+        (call_with_secret_trailers(Side::Client), "request"),
+        (call_of_grpc_web(), "response"),
+    ] {
+        let talk = Conversation::new(Vec::new());
+        let segments = talk.segments_of(&turns).into_iter();
+        let frames: Vec<Made> = segments
+            .map(|segment| Wire::default().frame(&talk, &segment))
+            .collect();
+        let read = |rules: &str, is_kept: &dyn Fn(usize) -> bool| {
+            let mut reader = Reader::new(&config);
+            reader.set_rules(Arc::new(RuleSet::parse(rules).expect("rules")));
+            for (number, frame) in frames.iter().enumerate() {
+                if is_kept(number) {
+                    reader.feed(&captured(frame, usize::MAX));
+                }
+            }
+            format!("{:?}", reader.finish().calls)
+        };
+        let rules = format!("include debug\n/{side}_header:x-secret/ stop");
+        let open = read("include debug", &|_| true);
+        assert!(
+            open.contains("CANARY") && open.contains("x-secret"),
+            "{open}"
+        );
+        let others = read(&rules, &|_| true);
+        assert!(
+            others.contains("other") || others.contains("after"),
+            "{others}"
+        );
+        for first in 0..frames.len() {
+            let text = read(&rules, &|number| number < first);
+            assert!(!text.contains("CANARY"), "{side}, up to {first}: {text}");
+            let text = read(&rules, &|number| number >= first);
+            assert!(!text.contains("CANARY"), "{side}, from {first} on: {text}");
+            for last in first..frames.len().min(first + 4) {
+                let text = read(&rules, &|number| number != first && number != last);
+                assert!(
+                    !text.contains("CANARY"),
+                    "{side}, without {first} and {last}: {text}"
+                );
+            }
+        }
+    }
 }

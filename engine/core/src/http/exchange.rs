@@ -255,6 +255,11 @@ impl UnpairedReason {
         Self::Oversized,
     ];
 
+    /// Whether nothing of the exchange can have followed that was not seen.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Closed | Self::Reset | Self::Refused)
+    }
+
     /// Its name in annotations.
     pub const fn label(self) -> &'static str {
         match self {
@@ -310,6 +315,9 @@ pub trait Exchanges {
         headers: &[Header<'_>],
         unknown_fields: u32,
     );
+    /// Some fields of a message are not known: those of trailers that may have been lost, or of a head that was cut off. Where
+    /// the message has no head, nothing of it is known.
+    fn fields_lost(&mut self, _draft: &mut Self::Draft, _side: Side) {}
     /// A side has reset the exchange with this error code (RFC 9113 §7). It ends before the next call for it.
     fn reset(&mut self, draft: &mut Self::Draft, by: Side, code: u32);
     /// `count` bytes of a body were never captured.

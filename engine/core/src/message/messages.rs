@@ -31,6 +31,8 @@ pub(super) struct Messages {
     pub(super) bytes: u64,
     /// Bytes of those that are not in the text.
     pub(super) bytes_left_out: u64,
+    /// The frame with the trailers was read.
+    pub(super) has_trailers: bool,
 }
 
 /// What one shard needs to read messages.
@@ -84,6 +86,7 @@ impl Messages {
             length: 0,
             bytes: 0,
             bytes_left_out: 0,
+            has_trailers: false,
         }
     }
 
@@ -110,6 +113,7 @@ impl Messages {
             length: 0,
             bytes: std::mem::take(&mut self.bytes),
             bytes_left_out: std::mem::take(&mut self.bytes_left_out),
+            has_trailers: self.has_trailers,
         }
     }
 

@@ -225,6 +225,11 @@ impl Observer {
         })
     }
 
+    /// Whether the body has ended before its end.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// Nothing more of the body can be read.
     pub(super) fn stop(&mut self) {
         if let Framing::Envelopes(envelopes) = &mut self.framing {

@@ -267,6 +267,9 @@ impl<O: Output> LineWriter<O> {
         if let Some(reason) = unpaired {
             *self.counters.unpaired_mut(reason) += 1;
             self.counters.calls_half += u64::from(written);
+            if let Ok(open) = &mut draft {
+                self.doubt_half(open, reason);
+            }
         }
         if let Ok(open) = &mut draft
             && let Some(conversation) = &open.conversation
@@ -578,6 +581,15 @@ impl<O: Output> Exchanges for LineWriter<O> {
         if let Ok(draft) = draft {
             self.write_trailers(draft, side, headers, unknown_fields);
             self.account(draft);
+        }
+    }
+
+    fn fields_lost(&mut self, draft: &mut Self::Draft, side: Side) {
+        if let Err(Unwritten::Kept(_)) = draft {
+            return self.with_kept(draft, |writer, draft| writer.fields_lost(draft, side));
+        }
+        if let Ok(draft) = draft {
+            self.doubt_fields(draft, side);
         }
     }
 

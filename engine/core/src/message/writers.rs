@@ -139,6 +139,12 @@ impl<O: Output> Exchanges for LineWriters<O> {
         }
     }
 
+    fn fields_lost(&mut self, drafts: &mut Drafts, side: Side) {
+        for (writer, draft) in self.each(drafts) {
+            writer.fields_lost(draft, side);
+        }
+    }
+
     fn reset(&mut self, drafts: &mut Drafts, by: Side, code: u32) {
         for (writer, draft) in self.each(drafts) {
             writer.reset(draft, by, code);

@@ -572,6 +572,7 @@ impl<D> Pairing<D> {
         shared.counters.orphans += 1;
         let mut draft = shared.exchanges.orphan_response(head, &origin);
         let time = origin.time;
+        shared.exchanges.fields_lost(&mut draft, Side::Response);
         shared
             .exchanges
             .end(&mut draft, Side::Response, BodyEnd::Cut, time);

@@ -38,6 +38,8 @@ pub(super) struct Part {
     pub(super) state: State,
     /// Bytes of it may be missing.
     pub(super) is_damaged: bool,
+    /// Frames of it may be missing: its head, if that was not seen, or its trailers.
+    pub(super) lost_frames: bool,
     /// What its head says of the length of the body.
     pub(super) declared: Option<u64>,
     /// Bytes of the body.
@@ -57,6 +59,7 @@ impl Part {
     pub(super) const AWAITED: Self = Self {
         state: State::Awaited,
         is_damaged: false,
+        lost_frames: false,
         declared: None,
         received: 0,
     };

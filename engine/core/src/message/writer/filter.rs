@@ -9,7 +9,7 @@ use super::super::facts::Details;
 use super::super::keys::{CLOSING, Effect, Key, Keys, Kind};
 use super::super::tail::BodyTail;
 use super::super::url;
-use crate::http::{Header, HeaderName, RequestHead, ResponseHead};
+use crate::http::{Header, HeaderName, RequestHead, ResponseHead, Side, Version};
 use crate::limits::{
     FIELDS_BYTES_MAX, HEADERS_MAX, LINE_DETAILS_MAX, LINE_DETAILS_OTHER, RULE_SETS_MAX,
     RULES_BEYOND_BYTES,
@@ -215,8 +215,31 @@ impl RuleFilter<'_> {
         if head.target.is_empty() || !has_host {
             self.doubt("request_url");
         }
-        if head.target.is_empty() {
+        // In HTTP/1 the target may be cut off.
+        if head.target.is_empty() || (!has_host && head.version != Version::Http2) {
             self.doubt("request_param:");
+        }
+    }
+
+    /// Headers of a message are not known, or, where it has no head, nothing of it.
+    #[cold]
+    pub(super) fn doubt_message(&mut self, side: Side, has_head: bool) {
+        let (headers, others): (_, &[_]) = match side {
+            Side::Request => (
+                "request_header:",
+                &[
+                    "request_method",
+                    "request_url",
+                    "request_param:",
+                    "request_body",
+                    "session_field:",
+                ],
+            ),
+            Side::Response => ("response_header:", &["response_code", "response_body"]),
+        };
+        self.doubt(headers);
+        for key in others.iter().filter(|_| !has_head) {
+            self.doubt(key);
         }
     }
 

@@ -13,7 +13,8 @@ use super::LineWriter;
 use super::Work;
 use super::filter::{ActiveSet, RuleFilter, Written, set_of};
 use crate::http::{
-    Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side, Version,
+    Header, HeaderName, HeaderNames, Origin, RequestHead, ResponseHead, Side, UnpairedReason,
+    Version,
 };
 use crate::ndjson;
 
@@ -272,6 +273,46 @@ impl<O: Output> LineWriter<O> {
             && draft.response_body.state.mode == Mode::Streamed
         {
             draft.response_body.state.mode = Mode::Collected;
+        }
+    }
+
+    /// Some fields of a message are not known, or nothing of it: a rule that asks for them drops the call.
+    #[cold]
+    pub(super) fn doubt_fields(&mut self, draft: &mut Draft, side: Side) {
+        let Self {
+            config,
+            set,
+            retired,
+            ..
+        } = self;
+        let Some(set) = set_of(set, retired, draft.state.rule_set) else {
+            return;
+        };
+        let state = &mut draft.state;
+        let has_head = match side {
+            Side::Request => state.request_times.is_some(),
+            Side::Response => state.response_times.is_some(),
+        };
+        let mut filter = RuleFilter {
+            set,
+            findings: &mut state.findings,
+            only_tests: state.sampled_out,
+        };
+        filter.doubt_message(side, has_head);
+        if config.annotate && side == Side::Response && state.rpc.is_some() {
+            // The status of the call comes from them.
+            filter.doubt("custom_field:rpc_status");
+        }
+    }
+
+    /// Of a half call the other side is not known, unless there was none.
+    #[cold]
+    pub(super) fn doubt_half(&mut self, draft: &mut Draft, reason: UnpairedReason) {
+        if draft.state.request_times.is_none() {
+            self.doubt_fields(draft, Side::Request);
+        }
+        if draft.state.response_times.is_none() && !reason.is_final() {
+            self.doubt_fields(draft, Side::Response);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::super::draft::{Body, Draft, Mode};
 use super::super::messages::{Message, Messages, Undecodable};
 use super::super::observer::Kind;
+use super::super::rpc::System;
 use super::super::{Output, derive};
 use super::LineWriter;
 use crate::http::{Header, Side};
@@ -233,6 +234,7 @@ impl<O: Output> LineWriter<O> {
         let opened = messages.open(message, HEAD_BYTES_MAX, &mut self.work.decoders, &mut tools);
         if let Some(bytes) = opened {
             if matches!(kind, Kind::Trailers { .. }) {
+                messages.has_trailers = !message.is_cut;
                 self.write_trailers(draft, side, &trailers(bytes), 0);
             } else {
                 derive::connect_end(draft, side, bytes);
@@ -299,6 +301,10 @@ impl<O: Output> LineWriter<O> {
         // What a bound cut off is not missing.
         let is_shortened = body.state.truncated && !body.state.codings.is_identity();
         let is_cut = observer.ends_within() && !is_shortened;
+        let lacks_trailers = side == Side::Response
+            && messages.media().system == System::GrpcWeb
+            && !messages.has_trailers
+            && (is_cut || observer.is_cut() || body.state.has_gap || body.state.truncated);
         if !body.state.sealed {
             messages.end(&mut body.bytes);
         }
@@ -311,6 +317,9 @@ impl<O: Output> LineWriter<O> {
         body.state.has_gap |= is_cut;
         self.rpc.messages += observer.seen.messages;
         draft.state.incomplete |= is_cut;
+        if lacks_trailers {
+            self.doubt_fields(draft, side);
+        }
         derive::messages(draft, side);
     }
 }

@@ -45,7 +45,9 @@ impl<D> Connection<D> {
         let last = start.now;
         match head.start {
             StartLine::Request(line) => {
-                let head = RequestHead::new(line.method, line.target, line.version, &fields);
+                let mut head = RequestHead::new(line.method, line.target, line.version, &fields);
+                // Any field may have been cut off.
+                head.unknown_fields = 1;
                 shared.counters.requests += 1;
                 self.end_alternating_response(direction.reverse(), last, shared);
                 let origin = origin(&self.flow, self.client, start);

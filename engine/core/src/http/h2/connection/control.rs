@@ -83,8 +83,11 @@ impl<D> Connection<D> {
     pub(super) fn end_requests<X: Exchanges<Draft = D>>(&mut self, shared: &mut Http<X>) {
         let open: Vec<_> = self.streams.ids().collect();
         for id in open {
-            let is_open = |stream: &mut super::Stream<D>| stream.request.state == State::Open;
-            if self.streams.get(id).is_some_and(is_open) {
+            let stream = self.streams.get(id);
+            if let Some(stream) = stream.filter(|stream| stream.request.state == State::Open) {
+                if let Some(draft) = stream.draft.as_mut().filter(|_| stream.request.lost_frames) {
+                    shared.exchanges.fields_lost(draft, Side::Request);
+                }
                 self.end_part(id, Side::Request, BodyEnd::Cut, shared);
                 self.end_if_over(id, shared);
             }

@@ -241,7 +241,7 @@ impl<D> Connection<D> {
             state: State::Open,
             declared: block.content_length(),
             is_damaged: stream.response.is_damaged,
-            received: 0,
+            ..Part::AWAITED
         };
         stream.is_answered = true;
         stream.is_head |= matches!(status, 204 | 304);
@@ -404,8 +404,9 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) {
         for side in [Side::Request, Side::Response] {
-            let time = self.readings[self.direction(side)].last;
-            end_part(&mut stream, side, BodyEnd::Cut, time, shared);
+            if stream.part(side).state != State::Ended {
+                self.cut_part(&mut stream, side, reason, shared);
+            }
         }
         if let Some(websocket) = stream.websocket {
             let was_given_up = matches!(
@@ -420,6 +421,27 @@ impl<D> Connection<D> {
             None if stream.is_answered => shared.finish(draft),
             None => shared.unpaired(draft, reason),
         }
+    }
+
+    /// One side of a stream has not ended, and nothing more of it will be read: its trailers are not known if they were lost, or if
+    /// `reason` lets them come later, and no more is its head.
+    #[cold]
+    fn cut_part<X: Exchanges<Draft = D>>(
+        &self,
+        stream: &mut Stream<D>,
+        side: Side,
+        reason: UnpairedReason,
+        shared: &mut Http<X>,
+    ) {
+        let part = *stream.part(side);
+        let may_follow = part.state == State::Open && !reason.is_final();
+        if let Some(draft) = &mut stream.draft
+            && (part.lost_frames || may_follow)
+        {
+            shared.exchanges.fields_lost(draft, side);
+        }
+        let time = self.readings[self.direction(side)].last;
+        end_part(stream, side, BodyEnd::Cut, time, shared);
     }
 
     /// All open streams end.

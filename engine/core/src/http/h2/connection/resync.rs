@@ -29,7 +29,8 @@ impl<D> Connection<D> {
         reading.lose_frames();
         if let Some(side) = side {
             self.streams.for_each(|stream| {
-                stream.part(side).is_damaged = true;
+                let part = stream.part(side);
+                (part.is_damaged, part.lost_frames) = (true, true);
                 if let Some(websocket) = &mut stream.websocket {
                     websocket.lose(side);
                 }
@@ -149,6 +150,7 @@ impl<D> Connection<D> {
         reading.lose_frames();
         if let Some(side) = self.side(direction) {
             self.streams.for_each(|stream| {
+                stream.part(side).lost_frames = true;
                 if let Some(websocket) = &mut stream.websocket {
                     websocket.lose(side);
                 }
