@@ -250,6 +250,88 @@ fn an_upgrade_in_the_midst_of_a_chunked_body() {
     assert_eq!(found, expected);
 }
 
+/// The answer to an upgrade is lost, with what the server has sent behind it or without: what follows is read all the same.
+#[test]
+fn an_upgrade_whose_answer_was_lost() {
+    let head =
+        b"GET /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+                 HTTP2-Settings: AAMAAABk\r\n\r\n"
+            .to_vec();
+    let switch =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_vec();
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let with_settings = [&switch[..], &settings].concat();
+    let preface = [PREFACE, &settings].concat();
+    let keys = &["response_body"];
+    let later = [
+        (Client, get(3, "/a")),
+        (Server, ok(3, "a")),
+        (Client, get(5, "/b")),
+        (Server, ok(5, "b")),
+    ];
+    let expected = [
+        "GET http://h/up 200 first -",
+        "GET http://h/a 200 a -",
+        "GET http://h/b 200 b -",
+    ];
+    // The response comes behind the preface of the client, or before it, and the settings with the answer, or behind it.
+    let orders: [&[(Side, Vec<u8>)]; 4] = [
+        &[
+            (Server, with_settings.clone()),
+            (Client, preface.clone()),
+            (Server, ok(1, "first")),
+        ],
+        &[
+            (Server, switch.clone()),
+            (Server, settings.clone()),
+            (Client, preface.clone()),
+            (Server, ok(1, "first")),
+        ],
+        &[
+            (Server, switch.clone()),
+            (Server, [settings.clone(), ok(1, "first")].concat()),
+            (Client, preface.clone()),
+        ],
+        &[
+            (Server, switch.clone()),
+            (Server, [settings.clone(), ok(1, "first")].concat()),
+            (Client, preface[..9].to_vec()),
+            (Client, preface[9..].to_vec()),
+        ],
+    ];
+    for (number, order) in orders.iter().enumerate() {
+        let turns: Turns = [&[(Client, head.clone())], *order, &later].concat();
+        assert_eq!(summaries(&read(&turns), keys), expected, "{number}, whole");
+        let lost = if number == 0 { &with_settings } else { &switch };
+        let reading = without(&turns, &[lost]);
+        assert_eq!(summaries(&reading, keys), expected, "{number}");
+        assert_eq!(reading.ledger.http.flows_http2_upgraded, 1);
+    }
+    // A request that asks for nothing else, a preface behind an answer that was read, and another request: HTTP/1.
+    let plain = b"GET /up HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n".to_vec();
+    let whole = [&answer[..], &[b'x'; 200]].concat();
+    let next = b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
+    let turns = vec![
+        (Client, head.clone()),
+        (Server, answer.clone()),
+        (Server, vec![b'x'; 200]),
+        (Client, next.clone()),
+        (Server, whole.clone()),
+    ];
+    let found = summaries(&without(&turns, &[&answer]), &[]);
+    assert_eq!(found, ["GET http://h/up - gap", "GET http://h/next 200 -"]);
+    let turns = vec![
+        (Client, plain),
+        (Server, whole.clone()),
+        (Client, preface.clone()),
+    ];
+    let reading = without(&turns, &[&whole]);
+    assert_eq!(reading.ledger.http.flows_http2_upgraded, 0);
+    let turns = vec![(Client, head), (Server, whole.clone()), (Client, preface)];
+    assert_eq!(read(&turns).ledger.http.flows_http2_upgraded, 0);
+}
+
 /// A server of HTTP/1 refuses the preface: that is no call, whatever was before it.
 #[test]
 fn a_preface_behind_calls_of_http1() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bench::collect::{Row, value};
 use bench::seed::Seed;
 use bench::traffic::{Close, Conversation, Frame as Made, Side, Wire};
+use engine_core::http::UnpairedReason;
 use engine_core::pipeline::Config;
 use engine_core::rules::RuleSet;
 use tests::engine::{Reader, Reading, captured};
@@ -541,4 +542,75 @@ fn parts_together_are_the_whole() {
         parts += rows.len();
     }
     assert!(parts > 2 * SEEDS as usize, "{parts}");
+}
+
+/// The answer to the handshake is lost: messages of the client are read if messages are, and what the server sends is counted.
+#[test]
+fn a_handshake_whose_answer_was_lost() {
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+    let request = |extensions: &str| {
+        let (_, head) = handshake("/chat", "").remove(0);
+        let head = String::from_utf8(head).expect("text");
+        head.trim_end().to_owned() + "\r\n" + extensions
+    };
+    let answer = handshake("/chat", "").remove(1).1;
+    let phantom = "\nGET /phantom HTTP/1.1\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+    let of_server = [text(Server, phantom), text(Server, "two")].concat();
+    let expected = serde_json::json!([phantom, {"k": 1}]);
+    let json = "{\"k\":1}";
+    let mut deflater = Deflater::new(true);
+    let mut compressed = |message: &str| {
+        let payload = deflater.message(message.as_bytes());
+        frame(Client, FIN | COMPRESSED | TEXT, &payload)
+    };
+    let compressed = [compressed(phantom), compressed(json)].concat();
+    let plain = [text(Client, phantom), text(Client, json)].concat();
+    for (extensions, of_client) in [("\r\n", plain), (offer, compressed)] {
+        let length = of_server.len() as u64 + of_client.len() as u64;
+        for client_first in [true, false] {
+            let mut turns = vec![
+                (Client, request(extensions).into_bytes()),
+                (Server, answer.clone()),
+                (Client, of_client[..1].to_vec()),
+                (Client, of_client[1..].to_vec()),
+            ];
+            turns.insert(
+                if client_first { 4 } else { 2 },
+                (Server, of_server.clone()),
+            );
+            let frames = frames_of(&talk(), &turns);
+            let kept = || {
+                frames
+                    .iter()
+                    .filter(|frame| !frame.bytes.ends_with(&answer))
+            };
+            assert_eq!(kept().count() + 1, frames.len());
+            let reading = read_with(&config(), "include debug", kept());
+            let rows = messages(&reading);
+            assert_eq!(rows.len(), 1, "{client_first}");
+            let [request, response] = bodies(rows[0]);
+            assert_eq!(
+                request.map(|list| elements(&list)),
+                expected.as_array().cloned()
+            );
+            assert_eq!(response, None);
+            assert_eq!(value(rows[0], "response_code"), None);
+            assert_eq!(value(rows[0], "request_url"), Some("http://h/chat"));
+            // Beside it there is the handshake, and nothing else.
+            let halves = reading.ledger.message.unpaired_for(UnpairedReason::Gap);
+            assert_eq!((reading.calls.len(), halves), (2, 1));
+            assert_eq!(reading.ledger.http.websocket_connections, 1);
+            // What only a response can have is not known.
+            let rules = "include debug\n/response_header:x/ stop";
+            assert!(read_with(&config(), rules, kept()).calls.is_empty());
+            // Where messages are not read, the bytes are those of a tunnel.
+            let mut config = config();
+            config.message.websocket = false;
+            let reading = read_with(&config, "include debug", kept());
+            let http = &reading.ledger.http;
+            assert_eq!((http.flows_tunnelled, http.heads_malformed), (1, 0));
+            assert!((1..=length).contains(&http.bytes_tunnelled));
+            assert_eq!((reading.calls.len(), http.bytes_passed_over), (1, 0));
+        }
+    }
 }

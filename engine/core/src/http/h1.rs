@@ -1,5 +1,6 @@
 //! HTTP/1.x, RFC 9112: the reader of a connection, and the parts of messages that it is made of.
 
+mod asked;
 mod chunked;
 mod connection;
 mod direction;

@@ -24,14 +24,17 @@ pub enum HeaderName {
     Trailer,
     /// RFC 9110 §8.3.
     ContentType,
-    /// RFC 9110 §8.6.
-    ContentLength,
     /// RFC 9110 §8.4.
     ContentEncoding,
-    /// RFC 9112 §6.1.
-    TransferEncoding,
     /// The marker of an upload of a sniffer ([`uploads`](crate::uploads)).
     UploadMarker,
+    // Framing looks for the last three, which it finds by one comparison.
+    /// RFC 9110 §8.6.
+    ContentLength,
+    /// RFC 9112 §6.1.
+    TransferEncoding,
+    /// RFC 9110 §7.8.
+    Upgrade,
 }
 
 /// Which of the names that are looked for a message has. One pass over its headers replaces a search for each name.
@@ -103,10 +106,11 @@ impl HeaderName {
 
     #[inline]
     fn of(name: &[u8]) -> Option<Self> {
-        // No two of them have the same length, so a name is compared with one of them at most.
+        // Only two of them have the same length, so a name is compared with one of them, or with two.
         let (is, known) = match name.len() {
             4 => (const { Name::new(b"host") }.is(name), Self::Host),
             6 => (const { Name::new(b"cookie") }.is(name), Self::Cookie),
+            7 if const { Name::new(b"upgrade") }.is(name) => (true, Self::Upgrade),
             7 => (const { Name::new(b"trailer") }.is(name), Self::Trailer),
             12 => (
                 const { Name::new(b"content-type") }.is(name),
@@ -232,6 +236,8 @@ mod tests {
         check("Host", Some(HeaderName::Host));
         check("COOKIE", Some(HeaderName::Cookie));
         check("trailer", Some(HeaderName::Trailer));
+        check("UpGrade", Some(HeaderName::Upgrade));
+        check("referer", None);
         check("Content-Type", Some(HeaderName::ContentType));
         check("content-LENGTH", Some(HeaderName::ContentLength));
         check("Content-Encoding", Some(HeaderName::ContentEncoding));

@@ -17,4 +17,5 @@ mod reading;
 
 pub(super) use connection::Connection;
 pub(super) use extensions::{opening_of, opens_websocket};
+pub(super) use frame::begins_masked_frame;
 pub(super) use open::Conversation;

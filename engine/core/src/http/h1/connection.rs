@@ -5,6 +5,8 @@
 //! beginning was not seen, or that lost bytes between messages, looks for the next start line, and bytes passed over are
 //! counted ([`resync`]). A gap within a body of known length only subtracts from it.
 //!
+//! A 101 changes the protocol of both directions. Where it may be among lost bytes, the client's next bytes show it ([`switch`]).
+//!
 //! Nothing is copied except heads and lines that do not lie in one piece ([`Collected`](super::direction::Collected)).
 
 mod bodies;
@@ -12,10 +14,12 @@ mod cut;
 mod heads;
 mod held;
 mod resync;
+mod switch;
 mod trial;
 
 use memchr::memchr;
 
+use super::asked::Asked;
 use super::direction::{Input, Reading, Step, Unanswered};
 use super::head::Fault;
 use super::pairing::Pairing;
@@ -33,6 +37,10 @@ pub(in crate::http) struct Connection<D> {
     next: Option<Protocol>,
     /// What a handshake of WebSocket has opened, if that follows.
     opened: Option<Box<(D, Opening)>>,
+    /// What the last request that asks for another protocol asks for.
+    asked: Option<Box<Asked>>,
+    /// The server has changed the protocol in bytes that were lost.
+    has_lost_switch: bool,
     /// Known since the first start line.
     client: Option<Direction>,
     /// The first bytes of both directions have to be messages, if this is HTTP.
@@ -73,6 +81,8 @@ impl<D> Connection<D> {
             flow,
             next: None,
             opened: None,
+            asked: None,
+            has_lost_switch: false,
             client: None,
             from_start: !seen.midstream,
             pending: None,
@@ -176,6 +186,7 @@ impl<D> Connection<D> {
                 reading.unanswered = Unanswered::End;
             }
             self.lose(direction, beyond, shared);
+            self.await_switch(direction, shared);
         }
     }
 
@@ -256,11 +267,19 @@ impl<D> Connection<D> {
             Direction::BOTH.map(|direction| self.readings[direction].collected.give_up(direction));
         let body_left = self.upgraded_body_left(to);
         let is_new = self.client.is_none();
+        let is_lost = is_new || self.has_lost_switch;
         let lost = PerDirection {
-            originator: is_new && self.readings.originator.gapped,
-            responder: is_new && self.readings.responder.gapped,
+            originator: is_lost && self.readings.originator.gapped,
+            responder: is_lost && self.readings.responder.gapped,
         };
         let mut waiting = self.pairing.give_up(shared);
+        if self.has_lost_switch {
+            // The answers of those before the last one are lost, and that of a handshake.
+            let left = usize::from(to == Protocol::Http2);
+            for draft in waiting.drain(..waiting.len().saturating_sub(left)) {
+                shared.unpaired(draft, UnpairedReason::Gap);
+            }
+        }
         let mut opening = Opening::default();
         if let Some(opened) = self.opened.take() {
             // Nothing on the connection is an answer to requests that still wait.
@@ -348,6 +367,7 @@ impl<D> Connection<D> {
             Err(Fault::Malformed) if detect::blank_lines(input.bytes) > 0 => {
                 input.take(detect::blank_lines(input.bytes));
             }
+            Err(Fault::Malformed) if self.has_switched(direction, input.bytes, shared) => {}
             Err(Fault::Malformed) => {
                 shared.counters.heads_malformed += 1;
                 self.leave_head(direction, Unanswered::End);

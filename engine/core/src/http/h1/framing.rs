@@ -9,6 +9,8 @@ pub(super) struct Fields {
     coding: Coding,
     /// Receivers differ in whether one of the fields counts.
     is_odd: bool,
+    /// Another protocol is asked for, or agreed on.
+    has_upgrade: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +53,22 @@ impl Fields {
             length: Length::Absent,
             coding: Coding::Absent,
             is_odd: false,
+            has_upgrade: false,
         };
         for field in fields {
             match field.known() {
                 Some(HeaderName::ContentLength) => read.add_length(field),
                 Some(HeaderName::TransferEncoding) => read.add_coding(field, version),
+                Some(HeaderName::Upgrade) => read.has_upgrade = true,
                 _ => {}
             }
         }
         read
+    }
+
+    /// Whether one of the fields is `Upgrade`.
+    pub(super) fn has_upgrade(&self) -> bool {
+        self.has_upgrade
     }
 
     /// The fields contradict each other, or one of them is broken. Receivers differ in what they make of it, so what is read

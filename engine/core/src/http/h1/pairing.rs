@@ -229,6 +229,12 @@ impl<D> Pairing<D> {
         is_certain.then_some(&oldest.draft)
     }
 
+    /// The newest request if it waits for its response and begins at `offset`.
+    pub(super) fn awaiting_at(&self, offset: u64) -> Option<&D> {
+        let newest = self.queue.back()?;
+        (newest.offset == offset && newest.waits()).then_some(&newest.draft)
+    }
+
     /// Whether a request waits for its response.
     pub(super) fn waits(&self) -> bool {
         self.queue.iter().any(Exchange::waits)

@@ -20,12 +20,19 @@ impl<D> Connection<D> {
         shared: &mut Http<X>,
     ) -> Self {
         let mut waiting = hand_over.waiting.into_iter();
-        let conversation = waiting
+        let mut conversation = waiting
             .next()
             .map(|draft| Conversation::new(draft, hand_over.opening, shared));
         debug_assert!(waiting.next().is_none(), "one handshake");
+        let client = hand_over.client.unwrap_or(Direction::Originator);
+        if hand_over.lost[client.reverse()]
+            && let Some(conversation) = &mut conversation
+        {
+            // The answer to the handshake is among what is missing, and where frames begin behind it is not known.
+            conversation.lose(Side::Response);
+        }
         Self {
-            client: hand_over.client.unwrap_or(Direction::Originator),
+            client,
             conversation,
         }
     }

@@ -48,6 +48,20 @@ pub(super) fn header_length(start: [u8; HEADER_START]) -> usize {
     HEADER_START + length + mask
 }
 
+/// Whether the first octets of a client begin a frame, which no message of HTTP/1 begins with. `may_be_compressed`: its handshake
+/// offers compression.
+pub(in crate::http) fn begins_masked_frame(bytes: &[u8], may_be_compressed: bool) -> bool {
+    let Some((first, rest)) = bytes.split_first() else {
+        return false;
+    };
+    let is_data = matches!(first & 0x0f, 1 | 2);
+    let is_control = matches!(first & 0x8f, 0x88..=0x8a);
+    let is_plain = first & 0x70 == 0;
+    let is_compressed = first & 0x70 == 0x40 && is_data && may_be_compressed;
+    let is_masked = rest.first().is_none_or(|second| second & 0x80 != 0);
+    (is_data || is_control) && (is_plain || is_compressed) && is_masked
+}
+
 impl Frame {
     /// Reads a header, of which there are as many octets as [`header_length`] has.
     pub(super) fn parse(header: &[u8]) -> Result<Self, Broken> {
@@ -108,6 +122,20 @@ mod tests {
         );
         let found = Frame::parse(header).map(|frame| (frame.opcode, frame.length));
         assert_eq!(found, expected, "{header:x?}");
+    }
+
+    #[test]
+    fn what_a_client_begins_with() {
+        let begins = |bytes: &[u8]| begins_masked_frame(bytes, false);
+        assert!(begins(&[0x81, 0x85]) && begins(&[0x01, 0x85]) && begins(&[0x89, 0x80]));
+        assert!(begins(&[0x82]) && !begins(&[]));
+        assert!(!begins(&[0x81, 5]), "without a mask");
+        assert!(!begins(&[0x80, 0x85]) && !begins(&[0x09, 0x80]) && !begins(&[0x8b, 0x80]));
+        assert!(!begins(&[0xa1, 0x85]) && !begins(b"GET / HTTP/1.1") && !begins(b"\r\n"));
+        for bytes in [&[0xc1, 0x85], &[0x41, 0x85]] {
+            assert!(!begins(bytes) && begins_masked_frame(bytes, true));
+        }
+        assert!(!begins_masked_frame(&[0xc9, 0x80], true));
     }
 
     #[test]

@@ -54,7 +54,12 @@ impl<O: Output> LineWriter<O> {
             }
         }
         self.account(&mut draft);
-        let start = draft.state.response_times.map(|times| times.first);
+        if draft.state.response_times.is_none() {
+            // The answer to the handshake was lost.
+            self.doubt_fields(&mut draft, Side::Response);
+        }
+        let times = draft.state.response_times.or(draft.state.request_times);
+        let start = times.map(|times| times.first);
         let mut draft = Ok(draft);
         self.keep(&mut draft, start.unwrap_or_default());
         Some(draft)

@@ -201,6 +201,8 @@ impl<D> Connection<D> {
     ) {
         if self.client == Some(direction) {
             self.read_simple_request(now, shared);
+        } else {
+            self.end_await_of_switch(direction, shared);
         }
         if whole {
             self.read_unfinished_head(direction, now, shared);
@@ -309,6 +311,7 @@ impl<D> Connection<D> {
         match self.readings[server].step {
             Step::Orphan(_) => self.end_orphan_without_body(server, now, shared),
             Step::Trial(_) => self.end_trial(server, None, false, shared),
+            Step::Hold(_) => self.end_await_of_switch(server, shared),
             Step::UntilClose => {
                 // Neither length nor close: what there was is kept, and marked.
                 self.readings[server].damaged = true;

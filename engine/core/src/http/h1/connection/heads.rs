@@ -102,6 +102,9 @@ impl<D> Connection<D> {
         if fits {
             return self.readings[direction].read_as_head();
         }
+        if self.has_switched_in_collected(direction, shared) {
+            return;
+        }
         shared.counters.heads_malformed += 1;
         self.leave_head(direction, Unanswered::End);
         self.readings[direction].step = Step::Resync;
@@ -361,6 +364,9 @@ impl<D> Connection<D> {
             (reading.damaged, reading.doubtful) = (true, true);
         }
         let fields = Fields::read(head.headers, head.version);
+        if fields.has_upgrade() {
+            self.ask_for_switch(head, start.offset);
+        }
         let is_conflict = is_odd || fields.conflict();
         if is_conflict || self.in_trial {
             self.doubt_head(direction, is_conflict, shared);

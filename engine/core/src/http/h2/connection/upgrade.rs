@@ -35,7 +35,10 @@ impl<D> Connection<D> {
             BodyLeft::Length(left) => reading.left = left,
             BodyLeft::Chunked(chunked) => self.chunked = Some(chunked),
         }
-        self.readings[client.reverse()].expect_frame();
+        let server = &mut self.readings[client.reverse()];
+        if !server.is_lossy {
+            server.expect_frame();
+        }
         if let Some(draft) = request {
             let mut stream = Stream::new(1, self.calls, draft);
             let state = if is_open { State::Open } else { State::Ended };
