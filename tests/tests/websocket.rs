@@ -142,7 +142,7 @@ fn after_losses_only_whole_messages_in_order() {
         };
         let talk = Conversation { mss: 500, ..talk() };
         let frames = frames_of(&talk, &turns);
-        let lost = seed.within(6..=frames.len());
+        let lost = seed.within(4..=frames.len());
         let kept = frames.iter().enumerate().filter(|(at, _)| *at != lost);
         let reading = read_with(&config(), "include debug", kept.map(|(_, frame)| frame));
         for row in messages(&reading) {
