@@ -145,29 +145,39 @@ fn joined_late_with_long_frames() {
     assert_eq!(found, [[Some(long.len()); 2]; 3]);
 }
 
+const BODIES_AND_WHAT_IS_MISSING: [&str; 4] = [
+    "request_body",
+    "response_body",
+    "custom_field:missing_bytes",
+    "custom_field:incomplete",
+];
+
+/// What a client sends first in HTTP/2, with a request.
+fn first_of_client() -> Vec<u8> {
+    [PREFACE, &frame(SETTINGS, 0, 0, &[]), &get(3, "/next")].concat()
+}
+
+/// The server switches behind `beginning`, and answers once the client has sent `rest`.
+fn switched_early(beginning: &[u8], rest: &[&[u8]]) -> Turns {
+    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let settings = frame(SETTINGS, 0, 0, &[]);
+    let mut turns = vec![
+        (Client, beginning.to_vec()),
+        (Server, [&switch[..], &settings].concat()),
+    ];
+    turns.extend(rest.iter().map(|piece| (Client, piece.to_vec())));
+    turns.push((Server, [ok(1, "first"), ok(3, "second")].concat()));
+    turns
+}
+
 /// The server switches as soon as it has the head, and the client first sends the rest of its request.
 #[test]
 fn an_upgrade_in_the_midst_of_a_body() {
     let head = b"POST /up HTTP/1.1\r\nHost: h\r\nContent-Length: 30\r\nConnection: Upgrade, HTTP2-Settings\r\n\
                  Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n0123456789";
-    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
-    let settings = frame(SETTINGS, 0, 0, &[]);
-    let next = [PREFACE, &settings, &get(3, "/next")].concat();
-    let turns = |rest: &[&[u8]]| -> Turns {
-        let mut turns = vec![
-            (Client, head.to_vec()),
-            (Server, [&switch[..], &settings].concat()),
-        ];
-        turns.extend(rest.iter().map(|piece| (Client, piece.to_vec())));
-        turns.push((Server, [ok(1, "first"), ok(3, "second")].concat()));
-        turns
-    };
-    let keys = &[
-        "request_body",
-        "response_body",
-        "custom_field:missing_bytes",
-        "custom_field:incomplete",
-    ];
+    let next = first_of_client();
+    let turns = |rest: &[&[u8]]| switched_early(head, rest);
+    let keys = &BODIES_AND_WHAT_IS_MISSING;
     let together = [&b"abcdefghijklmnopqrst"[..], &next].concat();
     let expected = [
         "POST http://h/up 200 0123456789abcdefghijklmnopqrst first - - -",
@@ -194,25 +204,12 @@ fn an_upgrade_in_the_midst_of_a_body() {
 fn an_upgrade_in_the_midst_of_a_chunked_body() {
     let head = b"POST /up HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade, HTTP2-Settings\r\n\
                  Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
-    let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
-    let settings = frame(SETTINGS, 0, 0, &[]);
-    let next = [PREFACE, &settings, &get(3, "/next")].concat();
+    let next = first_of_client();
     let body = b"a\r\n0123456789\r\n14\r\nabcdefghijklmnopqrst\r\n0\r\nx-sum: 1\r\n\r\n";
-    let turns = |before: usize, rest: &[&[u8]]| -> Turns {
-        let mut turns = vec![
-            (Client, [&head[..], &body[..before]].concat()),
-            (Server, [&switch[..], &settings].concat()),
-        ];
-        turns.extend(rest.iter().map(|piece| (Client, piece.to_vec())));
-        turns.push((Server, [ok(1, "first"), ok(3, "second")].concat()));
-        turns
+    let turns = |before: usize, rest: &[&[u8]]| {
+        switched_early(&[&head[..], &body[..before]].concat(), rest)
     };
-    let keys = &[
-        "request_body",
-        "response_body",
-        "custom_field:missing_bytes",
-        "custom_field:incomplete",
-    ];
+    let keys = &BODIES_AND_WHAT_IS_MISSING;
     let expected = [
         "POST http://h/up 200 0123456789abcdefghijklmnopqrst first - - -",
         "GET http://h/next 200 - second - - -",
