@@ -1,8 +1,8 @@
 //! The control socket, over which `sniffer on`, `off`, `status` and `rules reload` reach the running program.
 //!
 //! A connection carries one request and one response, each a line of JSON. A client costs a thread, so only
-//! [`CONTROL_CLIENTS_MAX`] are answered at a time, and a request has to arrive within [`CONTROL_REQUEST_MAX`], or within
-//! [`CONTROL_SILENCE_MAX`] when others wait. The socket has mode 0600 from the moment it
+//! [`CONTROL_CLIENTS_MAX`] are answered at a time; a request has to arrive, and its answer to be taken, within
+//! [`CONTROL_REQUEST_MAX`] each, or within [`CONTROL_SILENCE_MAX`] when others wait. The socket has mode 0600 from the moment it
 //! appears under its name. A socket on which nothing answers is replaced; one on which a sniffer answers is left alone.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -10,7 +10,6 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -194,7 +193,7 @@ impl Server {
     }
 
     /// Starts to answer, each client on its own thread, so that a status never waits for an `off`. While there are as many as may
-    /// be, those that send no request are closed, and the next ones wait in the kernel's queue.
+    /// be, those that send no request or take no answer are closed, and the next ones wait in the kernel's queue.
     pub fn serve(
         self,
         answer: impl Fn(Request) -> Response + Send + Sync + 'static,
@@ -233,7 +232,7 @@ impl Server {
     }
 }
 
-/// Forgets the clients that are gone. While there are as many as may be, closes those that have been silent for long, and waits.
+/// Forgets the clients that are gone. While there are as many as may be, closes those that have been waited for long, and waits.
 fn wait_for_place(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Receiver<()>) {
     loop {
         left.try_iter().for_each(drop);
@@ -242,7 +241,7 @@ fn wait_for_place(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Recei
             return;
         }
         let there = clients.iter().filter_map(Weak::upgrade);
-        for client in there.filter(|client| client.is_silent()) {
+        for client in there.filter(|client| client.is_late()) {
             let _ = client.stream.shutdown(Shutdown::Both);
         }
         let _ = left.recv_timeout(CONTROL_SILENCE_MAX);
@@ -253,22 +252,25 @@ fn wait_for_place(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Recei
 #[derive(Debug)]
 struct Client {
     stream: UnixStream,
-    since: Instant,
-    /// Its request was read.
-    has_sent: AtomicBool,
+    /// Since when it has to send its request or to take its answer; none while the answer is made.
+    awaited: Mutex<Option<Instant>>,
 }
 
 impl Client {
     fn new(stream: UnixStream) -> Self {
         Self {
             stream,
-            since: Instant::now(),
-            has_sent: AtomicBool::new(false),
+            awaited: Mutex::new(Some(Instant::now())),
         }
     }
 
-    fn is_silent(&self) -> bool {
-        !self.has_sent.load(Ordering::Relaxed) && self.since.elapsed() >= CONTROL_SILENCE_MAX
+    fn awaited(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_late(&self) -> bool {
+        self.awaited()
+            .is_some_and(|since| since.elapsed() >= CONTROL_SILENCE_MAX)
     }
 }
 
@@ -368,15 +370,17 @@ fn converse(
         stream,
         end: Instant::now() + CONTROL_REQUEST_MAX,
     });
-    client.has_sent.store(true, Ordering::Relaxed);
+    client.awaited().take();
     let _answering = unanswered.one();
     let response = match request {
         Some(request) => answer(request),
         None => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
     };
+    let now = Instant::now();
+    client.awaited().replace(now);
     let mut answering = Until {
         stream,
-        end: Instant::now() + CONTROL_REQUEST_MAX,
+        end: now + CONTROL_REQUEST_MAX,
     };
     response.write(&mut answering)
 }
@@ -473,6 +477,8 @@ fn unreachable_socket(path: &Path, error: &std::io::Error) -> Unreachable {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::status::State;
 
@@ -509,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_send_nothing_keep_nobody_from_it() {
+    fn clients_that_send_or_take_nothing_keep_nobody_from_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
         let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
@@ -518,13 +524,23 @@ mod tests {
             stream.write_all(sends).unwrap();
             stream
         };
-        let silent: Vec<_> = (0..3 * CONTROL_CLIENTS_MAX)
-            .map(|number| connect([&b""[..], b"{\"comm"][number % 2]))
-            .collect();
-        // Less than three times the time that the first of them would have.
-        let answered = send(&path, Request::On, 2 * CONTROL_REQUEST_MAX);
-        assert_eq!(answered.unwrap().text, "sniffer: started");
-        drop(silent);
+        // More than the socket holds.
+        let packets = Request::Packets(WantedPackets {
+            from_millis: 0,
+            until_millis: 4 << 20,
+            connection: None,
+        });
+        let mut whole = serde_json::to_vec(&packets).unwrap();
+        whole.push(b'\n');
+        for sent in [&b""[..], b"{\"comm", &whole] {
+            let stuck: Vec<_> = (0..3 * CONTROL_CLIENTS_MAX)
+                .map(|_| connect(sent))
+                .collect();
+            // Less than three times the time that the first of them would have.
+            let answered = send(&path, Request::On, 2 * CONTROL_REQUEST_MAX);
+            assert_eq!(answered.unwrap().text, "sniffer: started");
+            drop(stuck);
+        }
         drop(serving);
     }
 

@@ -236,7 +236,8 @@ pub const CONTROL_CLIENTS_MAX: usize = 16;
 /// Bytes of one request; a longer one is truncated and then refused as invalid JSON.
 pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4096;
 
-/// Time for which a client of the control socket may send nothing once there are as many as may be; then it is closed.
+/// Time in which a client of the control socket has to send its request, and to take its answer, once there are as many clients as
+/// may be; then it is closed.
 pub const CONTROL_SILENCE_MAX: Duration = Duration::from_millis(500);
 
 /// Time in which a request has to arrive, and in which a response has to be taken; then the connection is closed.
