@@ -9,11 +9,12 @@ use super::warnings::{
 use crate::diagnostic::{Code, Console, Diagnostic};
 use crate::status;
 
-/// At most one line in this time on each number that grows, such as that of frames dropped in a ring.
+/// At most one line in this time on each number that grows, such as that of frames dropped in a ring. It doubles while the number
+/// goes on growing, so that a night without a destination is some twenty lines.
 const GROWTH_EVERY: Duration = Duration::from_secs(60);
 
-/// At most one line on a full queue in this time.
-const QUEUE_FULL_EVERY: Duration = Duration::from_secs(10);
+/// It becomes no longer than this.
+const GROWTH_EVERY_MAX: Duration = Duration::from_secs(3600);
 
 /// What was logged last, so that nothing is logged twice. Sinks report their events themselves.
 #[derive(Default)]
@@ -23,8 +24,7 @@ pub struct WarningLog {
     flows_apart: Growth,
     overload: OverloadLog,
     spool: Vec<Code>,
-    queue_full: u64,
-    queue_full_at: Option<Instant>,
+    queue_full: Growth,
     senders: Vec<String>,
     markers_refused: bool,
 }
@@ -48,12 +48,14 @@ impl WarningLog {
         }
         let now = Instant::now();
         let shard = &stages.shard;
+        // The first of them also where the destination is up.
         let growths = [
             (
-                &mut self.ring_drops,
-                shard.ring_dropped_full,
-                ring_was_full as fn(u64) -> _,
+                &mut self.queue_full,
+                reporter.queue_full(),
+                queue_was_full as fn(u64) -> _,
             ),
+            (&mut self.ring_drops, shard.ring_dropped_full, ring_was_full),
             (
                 &mut self.flows_apart,
                 shard.flows_other_shard,
@@ -65,7 +67,6 @@ impl WarningLog {
                 console.report(&problem(more));
             }
         }
-        self.queue(reporter.queue_full(), console);
         self.spool(&reporter.spool_troubles(), console);
         self.uploads(&reporter.uploads(), console);
         let overload = status::Overload::of(&stages);
@@ -92,15 +93,6 @@ impl WarningLog {
         }
     }
 
-    /// Reports calls that were dropped because the queue was full, which also a destination that is up may cause.
-    fn queue(&mut self, calls: u64, console: Console) {
-        let is_recent = (self.queue_full_at).is_some_and(|at| at.elapsed() < QUEUE_FULL_EVERY);
-        if calls > self.queue_full && !is_recent {
-            console.report(&queue_was_full(calls));
-            (self.queue_full, self.queue_full_at) = (calls, Some(Instant::now()));
-        }
-    }
-
     /// Names each sniffer whose uploads are skipped, once.
     fn uploads(&mut self, uploads: &status::Uploads, console: Console) {
         for sender in uploads.senders.keys() {
@@ -123,18 +115,29 @@ impl WarningLog {
 #[derive(Debug, Default)]
 struct Growth {
     logged: u64,
-    at: Option<Instant>,
+    last: Option<Logged>,
+}
+
+/// The last line on a number.
+#[derive(Clone, Copy, Debug)]
+struct Logged {
+    at: Instant,
+    /// No other line before this time has passed.
+    wait: Duration,
 }
 
 impl Growth {
     /// By how much the number has grown since it was logged, if that is to be logged now.
     fn news(&mut self, total: u64, now: Instant) -> Option<u64> {
-        let is_recent = (self.at).is_some_and(|at| now.duration_since(at) < GROWTH_EVERY);
         let more = total.checked_sub(self.logged).filter(|more| *more > 0)?;
-        if is_recent {
-            return None;
-        }
-        (self.logged, self.at) = (total, Some(now));
+        let wait = match self.last {
+            Some(last) if now < last.at + last.wait => return None,
+            // It has gone on, or it grows again soon.
+            Some(last) if now < last.at + 2 * last.wait => (2 * last.wait).min(GROWTH_EVERY_MAX),
+            _ => GROWTH_EVERY,
+        };
+        self.logged = total;
+        self.last = Some(Logged { at: now, wait });
         Some(more)
     }
 }
@@ -190,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_grows_is_logged_at_once_and_then_once_a_minute() {
+    fn what_grows_is_logged_at_once_and_then_ever_more_seldom() {
         let start = Instant::now();
         let mut growth = Growth::default();
         for (second, total, expected) in [
@@ -198,12 +201,23 @@ mod tests {
             (1, 5, Some(5)),
             (2, 9, None),
             (61, 9, Some(4)),
-            (200, 9, None),
-            (201, 10, Some(1)),
+            // Two minutes from now on.
+            (180, 10, None),
+            (181, 10, Some(1)),
+            // It was calm for longer.
+            (661, 10, None),
+            (662, 11, Some(1)),
+            (722, 12, Some(1)),
         ] {
             let now = start + Duration::from_secs(second);
             assert_eq!(growth.news(total, now), expected, "{second}");
         }
+        let mut lines = 0;
+        for second in 1000..1000 + 12 * 3600 {
+            let now = start + Duration::from_secs(second);
+            lines += u64::from(growth.news(second, now).is_some());
+        }
+        assert_eq!(lines, 17, "in twelve hours");
     }
 
     #[test]
