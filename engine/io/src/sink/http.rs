@@ -25,12 +25,14 @@ mod events;
 mod ledger;
 mod probe;
 mod reactor;
+mod refusal;
 mod resolve;
 mod retry;
 mod route;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tls;
 mod tunnel;
 mod uploader;

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::events::Refusal;
+use super::refusal::Refusal;
 use super::retry::{Action, Outcome, Retry, Start};
 use crate::sink::stats::UrlState;
 

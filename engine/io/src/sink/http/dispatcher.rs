@@ -12,8 +12,10 @@ use engine_sys::driver::Kind;
 
 use super::answers::Answers;
 use super::collectors::{Collector, Collectors};
-use super::events::{Event, Refusal, Throttle};
+use super::events::Event;
+use super::refusal::Refusal;
 use super::retry::{Action, Failure, Meaning, Outcome, Retry, Start};
+use super::throttle::Throttle;
 use crate::limits;
 use crate::sink::backlog::{Backlog, Entry};
 use crate::sink::outbox::Inbox;

@@ -1,8 +1,9 @@
-//! What is reported to a person about the collector, and how often.
+//! What is reported to a person about the collector.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::refusal::Refusal;
 use super::retry::{Failure, Outcome};
 use crate::diagnostic::Code;
 use crate::quantity::plural;
@@ -116,7 +117,7 @@ impl Event {
         }
     }
 
-    fn calls_lost(&self) -> u64 {
+    pub(super) fn calls_lost(&self) -> u64 {
         match self {
             Self::Down { calls_lost, .. }
             | Self::Silent { calls_lost, .. }
@@ -246,132 +247,6 @@ impl fmt::Display for Event {
     }
 }
 
-/// An answer that is final for its bundle, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// The capture URL, without its query.
-    pub(super) url: String,
-    /// Status of the answer.
-    pub(super) status: u16,
-    /// Where the answer points to.
-    pub(super) location: Option<String>,
-    /// Whether the request had credentials.
-    pub(super) has_credentials: bool,
-    /// Bytes of the body.
-    pub(super) bytes: usize,
-    /// Bytes of lines in one bundle, by the settings.
-    pub(super) bundle_bytes: usize,
-}
-
-impl Refusal {
-    /// What an outcome is, if it is final.
-    pub(super) fn of(outcome: &Outcome, of_post: &Self) -> Option<Self> {
-        let (status, location) = match outcome {
-            Outcome::Status(status, _) => (*status, None),
-            Outcome::Moved(status, location) => (*status, Some(location.clone())),
-            Outcome::Failed(_) => return None,
-        };
-        Some(Self {
-            status,
-            location,
-            ..of_post.clone()
-        })
-    }
-
-    /// The code that explains it.
-    pub(super) fn code(&self) -> Code {
-        match self.status {
-            401 | 403 | 407 if !self.is_of_page() => Code::W043,
-            413 => Code::W045,
-            _ => Code::W044,
-        }
-    }
-
-    /// The port is that of a store's page, which requires a token from anybody else than a browser of its user.
-    fn is_of_page(&self) -> bool {
-        self.url.contains(":7700/")
-    }
-
-    /// Which part of the URL is most likely wrong.
-    fn hint(&self) -> Option<&'static str> {
-        if self.is_of_page() {
-            Some("7700 is the port of a store's page, the capture URL is http://HOST:7701/message")
-        } else if !self.url.ends_with("/message") {
-            Some("the path of a capture URL is mostly /message")
-        } else {
-            None
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, status, .. } = self;
-        match status {
-            401 | 403 | 407 if self.is_of_page() => {
-                write!(f, "{url} answered {status}: nothing takes calls there")?;
-            }
-            407 => {
-                return write!(
-                    f,
-                    "{url} answered 407: the proxy does not accept the credentials, or requires some. \
-                     fix: --proxy http://USER:PASSWORD@HOST:PORT"
-                );
-            }
-            401 | 403 if self.has_credentials => {
-                return write!(
-                    f,
-                    "{url} answered {status}: it does not accept the credentials of --header or of the URL"
-                );
-            }
-            401 | 403 => {
-                return write!(
-                    f,
-                    "{url} answered {status}: it requires credentials. fix: --header 'Authorization: Bearer TOKEN'"
-                );
-            }
-            404 => write!(f, "{url} answered 404: nothing takes calls there")?,
-            405 => write!(f, "{url} answered 405: it takes no POST")?,
-            413 => {
-                return write!(
-                    f,
-                    "{url} answered 413: a bundle of {} bytes is too large for it, and is sent in parts. fix: USAGE_LOGGERS_BUNDLE_SIZE={}",
-                    self.bytes,
-                    smaller(self.bundle_bytes)
-                );
-            }
-            300..=399 => {
-                write!(f, "{url} answered {status}: it points elsewhere")?;
-                return match &self.location {
-                    Some(location) => write!(f, ". fix: --url {location}"),
-                    None => f.write_str("; give the final URL"),
-                };
-            }
-            400 if url.starts_with("http://") => write!(
-                f,
-                "{url} answered 400: it does not understand the bundle; does the port expect https://?"
-            )?,
-            200..=299 => write!(
-                f,
-                "{url} answered {status}, a capture URL answers 204: this may be another kind of server"
-            )?,
-            _ => write!(f, "{url} answered {status}: it does not accept the bundle")?,
-        }
-        match self.hint() {
-            Some(hint) => write!(f, "; {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Half of a size, as the setting is written.
-fn smaller(bytes: usize) -> String {
-    match bytes / 2 {
-        half if half >= 1024 => format!("{}K", half / 1024),
-        half => half.to_string(),
-    }
-}
-
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -434,108 +309,12 @@ impl fmt::Display for Brief {
     }
 }
 
-/// The same message is repeated at most this often,
-const AGAIN_AFTER: Duration = Duration::from_secs(60);
-
-/// or this often while the lost calls double.
-const LOSSES_AFTER: Duration = Duration::from_secs(10);
-
-/// Troubles that are reported as they begin, however soon after the one before; one more for each [`AGAIN_AFTER`]. A collector
-/// that refuses each second bundle must not fill the log.
-const TROUBLES_AT_ONCE: u32 = 10;
-
-/// What was reported last under one code.
-#[derive(Debug)]
-struct Reported {
-    code: Code,
-    at: Instant,
-    calls_lost: u64,
-}
-
-/// Admits each kind of event when things change, and then once in a while.
-#[derive(Debug, Default)]
-pub(super) struct Throttle {
-    reported: Vec<Reported>,
-    /// A trouble was reported, and not that it is over.
-    down: bool,
-    /// Of [`TROUBLES_AT_ONCE`], those that were reported.
-    troubles: u32,
-    /// When `troubles` was last lowered, or raised from none.
-    lowered: Option<Instant>,
-}
-
-impl Throttle {
-    /// Whether to report it now.
-    pub(super) fn admits(&mut self, event: &Event, now: Instant) -> bool {
-        let is_down = match event {
-            Event::Up { .. } => {
-                // What was wrong may be reported at once if it comes back.
-                self.reported.retain(|reported| reported.code == Code::W050);
-                return std::mem::take(&mut self.down);
-            }
-            // At most one of each collector.
-            Event::NoLedgers { .. } => return true,
-            Event::Divided { .. }
-            | Event::Odd { .. }
-            | Event::Fallback { .. }
-            | Event::DriverFailed { .. } => false,
-            Event::Down { .. }
-            | Event::Silent { .. }
-            | Event::Refused { .. }
-            | Event::Kept { .. }
-            | Event::TooLarge { .. } => true,
-        };
-        let next = Reported {
-            code: event.code(),
-            at: now,
-            calls_lost: event.calls_lost(),
-        };
-        let mut reported = self.reported.iter_mut();
-        match reported.find(|reported| reported.code == next.code) {
-            Some(last) => {
-                let age = now.saturating_duration_since(last.at);
-                let doubled = next.calls_lost > 2 * last.calls_lost;
-                let is_due = age >= AGAIN_AFTER || (doubled && age >= LOSSES_AFTER);
-                if is_due {
-                    *last = next;
-                }
-                is_due
-            }
-            None => {
-                let may_begin = self.may_begin(now);
-                if may_begin {
-                    self.reported.push(next);
-                    self.down |= is_down;
-                }
-                may_begin
-            }
-        }
-    }
-
-    /// Whether a trouble that begins is reported.
-    fn may_begin(&mut self, now: Instant) -> bool {
-        while let Some(lowered) = self.lowered.filter(|_| self.troubles > 0)
-            && now.saturating_duration_since(lowered) >= AGAIN_AFTER
-        {
-            self.troubles -= 1;
-            self.lowered = Some(lowered + AGAIN_AFTER);
-        }
-        if self.troubles >= TROUBLES_AT_ONCE {
-            return false;
-        }
-        if self.troubles == 0 {
-            self.lowered = Some(now);
-        }
-        self.troubles += 1;
-        true
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::refusal::tests::refusal;
     use super::*;
 
-    fn down(cause: Outcome) -> Event {
+    pub(in super::super) fn down(cause: Outcome) -> Event {
         let collector = "localhost:7701".to_owned();
         let next_try = Duration::from_secs(8);
         Event::Down {
@@ -549,18 +328,7 @@ mod tests {
         }
     }
 
-    fn refusal(url: &str, status: u16) -> Refusal {
-        Refusal {
-            url: url.to_owned(),
-            status,
-            location: None,
-            has_credentials: false,
-            bytes: 7,
-            bundle_bytes: 512 * 1024,
-        }
-    }
-
-    fn refused(status: u16) -> Event {
+    pub(in super::super) fn refused(status: u16) -> Event {
         Event::Refused {
             refusal: refusal("http://x:80/message", status),
             calls_lost: 5,
@@ -669,120 +437,5 @@ mod tests {
             "http://x:80/message answered 202, a capture URL answers 204: this may be another kind of server; \
              its bundles count as delivered",
         );
-    }
-
-    #[test]
-    fn a_refusal_says_what_is_most_likely_wrong() {
-        let text = |url: &str, status| refusal(url, status).to_string();
-        for (url, status, expected) in [
-            ("http://x:80/message", 404, "nothing takes calls there"),
-            (
-                "http://x:80/",
-                404,
-                "nothing takes calls there; the path of a capture URL is mostly /message",
-            ),
-            (
-                "http://x:7700/message",
-                405,
-                "it takes no POST; 7700 is the port of a store's page, the capture URL is http://HOST:7701/message",
-            ),
-            (
-                "http://x:80/message",
-                302,
-                "it points elsewhere; give the final URL",
-            ),
-            (
-                "http://x:443/message",
-                400,
-                "it does not understand the bundle; does the port expect https://?",
-            ),
-            (
-                "https://x:443/message",
-                400,
-                "it does not accept the bundle",
-            ),
-        ] {
-            assert_eq!(
-                text(url, status),
-                format!("{url} answered {status}: {expected}")
-            );
-        }
-        let page = text("http://x:80/message", 200);
-        assert!(
-            page.contains("answered 200, a capture URL answers 204"),
-            "{page}"
-        );
-        let moved = Refusal {
-            location: Some("https://y/message".to_owned()),
-            ..refusal("http://x:80/message", 301)
-        };
-        assert!(
-            moved
-                .to_string()
-                .ends_with("it points elsewhere. fix: --url https://y/message")
-        );
-        let known = Refusal {
-            has_credentials: true,
-            ..refusal("http://x:80/message", 401)
-        };
-        assert!(
-            known
-                .to_string()
-                .contains("does not accept the credentials")
-        );
-    }
-
-    #[test]
-    fn reported_on_change_and_then_once_in_a_while() {
-        let mut throttle = Throttle::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let (down, up) = (
-            down(Outcome::Status(503, None)),
-            Event::Up {
-                collector: "x:1".to_owned(),
-                calls_lost: 0,
-            },
-        );
-        assert!(!throttle.admits(&up, at(0)), "it was never down");
-        assert!(throttle.admits(&down, at(0)));
-        assert!(!throttle.admits(&down, at(59)));
-        assert!(throttle.admits(&refused(403), at(59)));
-        assert!(throttle.admits(&down, at(60)));
-        assert!(throttle.admits(&up, at(61)));
-        assert!(!throttle.admits(&up, at(61)));
-        assert!(throttle.admits(&down, at(62)));
-        // Losses that double are reported sooner.
-        let more = Event::Refused {
-            refusal: refusal("http://x:80/message", 403),
-            calls_lost: 11,
-        };
-        assert!(throttle.admits(&refused(403), at(63)));
-        assert!(!throttle.admits(&refused(403), at(80)));
-        assert!(throttle.admits(&more, at(80)));
-        assert!(!throttle.admits(&more, at(90)));
-    }
-
-    #[test]
-    fn a_collector_that_refuses_each_second_bundle_does_not_fill_the_log() {
-        let (mut throttle, start) = (Throttle::default(), Instant::now());
-        let up = Event::Up {
-            collector: "x:1".to_owned(),
-            calls_lost: 0,
-        };
-        let mut lines = Vec::new();
-        for milliseconds in (0..600_000).step_by(10) {
-            let now = start + Duration::from_millis(milliseconds);
-            lines.extend([refused(400), up.clone()].map(|event| throttle.admits(&event, now)));
-        }
-        let admitted = lines.iter().filter(|is_admitted| **is_admitted).count();
-        assert_eq!(admitted, 2 * (10 + 9), "each that began, and its end");
-        // Once it is refused for good, that is reported soon, and so is its end.
-        let soon = (0..=60).find(|second| {
-            let now = start + Duration::from_secs(600 + second);
-            throttle.admits(&refused(400), now)
-        });
-        assert!(soon.is_some());
-        assert!(throttle.admits(&up, start + Duration::from_secs(700)));
     }
 }

@@ -9,7 +9,8 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use rustls::{ClientConnection, StreamOwned};
 
 use super::connection::{headers, outcome_of, server_name};
-use super::events::{Refusal, code_of_failure};
+use super::events::code_of_failure;
+use super::refusal::Refusal;
 use super::retry::{Failure, Meaning, Outcome, Retry};
 use super::route::{Route, Way};
 use super::tls;
