@@ -3,8 +3,9 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use super::capture::{Capture, ask_capture, capture_control};
 use super::child::Child;
-use super::{Capture, Supervisor, ask_capture, capture_control, respond};
+use super::{Supervisor, respond};
 use crate::control::{self, Request, Response};
 use crate::diagnostic::Exit;
 use crate::status::{self, State, Status, Stopped};
