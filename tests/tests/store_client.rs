@@ -1,4 +1,4 @@
-//! `sniffer tail`, `query` and `delete` against a store, over the link of its page.
+//! `sniffer tail`, `query`, `delete`, and `rules test` and `explain`, against a store, over the link of its page.
 
 use std::net::TcpStream;
 use std::sync::mpsc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use store::{Config, Ready};
 use tests::http::request;
 use tests::process::{PATIENCE, Running, eventually};
-use tests::program::{sniffer, sniffer_ends};
+use tests::program::{repository, sniffer, sniffer_ends};
 
 /// A store in this process; ends when dropped.
 struct Store {
@@ -69,6 +69,51 @@ impl Drop for Store {
             drop(thread.join());
         }
     }
+}
+
+/// `sniffer rules test` and `explain` without a capture file.
+#[test]
+fn rules_are_tried_on_the_newest_calls() -> Result<()> {
+    const RULES: &str = "/request_url/ stop_if_found /health/\n/response_code/ remove\n/request_url/ replace /[0-9]+/, /#/";
+    let store = Store::start()?;
+    store.post("http://shop/orders/17", "201")?;
+    store.post("http://shop/health", "200")?;
+    let tested = store.run(&["rules", "test", "--rules", RULES])?;
+    assert_eq!(tested.code()?, 0, "{tested:?}");
+    for expected in [
+        "call 1  GET http://shop/health  200  DROPPED  (line 1",
+        "~ request_url                      http://shop/orders/17",
+        "- response_code                    201",
+        "2 calls: 1 kept, 1 stopped, 0 with nothing left, 0 sampled out",
+    ] {
+        assert!(
+            tested.stdout.contains(expected),
+            "{expected}: {}",
+            tested.stdout
+        );
+    }
+    let words = [
+        "rules",
+        "explain",
+        "--rules",
+        RULES,
+        "--where",
+        "path~orders",
+    ];
+    let explained = store.run(&words)?;
+    let lines: Vec<_> = explained.stdout.lines().map(str::trim_end).collect();
+    let expected = [
+        "call 1  GET http://shop/orders/17  201",
+        "  line 2    removes  response_code                    201",
+        "  line 3    changes  request_url                      http://shop/orders/17",
+        "            into                                      http://shop/orders/#",
+        "",
+        "1 call: 1 kept, 0 stopped, 0 with nothing left, 0 sampled out",
+    ];
+    assert_eq!(lines[..6], expected, "{lines:#?}");
+    let refused = store.run(&["rules", "test", "--where", "status=="])?;
+    ensure!(refused.stderr.contains("E130"), "{refused:?}");
+    Ok(())
 }
 
 #[test]
@@ -164,5 +209,36 @@ fn without_a_store_there_is_a_reason() -> Result<()> {
     let unlinked = sniffer_ends(&["tail", "--page", "localhost"], &[])?;
     let text = unlinked.stderr;
     ensure!(text.contains("is not the link of a page"), "{text}");
+    Ok(())
+}
+
+/// The same of a capture file: with session fields, and with packets.
+#[test]
+fn rules_are_explained_on_a_capture_file() -> Result<()> {
+    let folder = repository().join("tests/golden/masked");
+    let capture = folder.join("traffic.pcap").display().to_string();
+    let rules = format!("file://{}", folder.join("rules.txt").display());
+    let explained = sniffer_ends(&["rules", "explain", &capture, "--rules", &rules], &[])?;
+    assert_eq!(explained.code()?, 0, "{explained:?}");
+    for expected in [
+        "removes  request_header:",
+        "changes  request_body ",
+        "into ",
+        "stops    request_url",
+    ] {
+        ensure!(
+            explained.stdout.contains(expected),
+            "{expected}: {}",
+            explained.stdout
+        );
+    }
+    ensure!(
+        !explained.stdout.contains("differs"),
+        "{}",
+        explained.stdout
+    );
+    let tested = sniffer_ends(&["rules", "test", &capture, "--rules", &rules], &[])?;
+    let last = |text: &str| text.rsplit("kept,").next().map(str::to_owned);
+    assert_eq!(last(&explained.stdout), last(&tested.stdout));
     Ok(())
 }

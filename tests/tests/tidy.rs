@@ -49,12 +49,12 @@ const IO_ORDER: [&str; 6] = [
 ];
 
 /// In `engine/daemon`.
-const DAEMON_ORDER: [&str; 18] = [
+const DAEMON_ORDER: [&str; 19] = [
+    "rule_trial",
     "metrics",
     "report",
     "run",
     "read",
-    "rules_command",
     "spool_command",
     "settings_command",
     "support",
@@ -65,6 +65,7 @@ const DAEMON_ORDER: [&str; 18] = [
     "supervisor",
     "demo",
     "store_client",
+    "rules_command",
     "client",
     "top",
     "usage",

@@ -25,6 +25,7 @@ pub mod demo;
 pub mod metrics;
 pub mod read;
 pub mod report;
+pub mod rule_trial;
 pub mod rules_command;
 pub mod run;
 pub mod settings_command;
@@ -93,7 +94,8 @@ fn perform(cli: Cli, invocation: &Invocation) -> Result<Exit, Diagnostic> {
         },
         Command::Rules(command) => match command {
             RulesCommand::Check { rules } => rules_command::check(rules.as_deref(), invocation),
-            RulesCommand::Test(flags) => rules_command::comparison::command(&flags, invocation),
+            RulesCommand::Test(flags) => rules_command::compare(&flags, invocation),
+            RulesCommand::Explain(flags) => rules_command::explain(&flags, invocation),
             RulesCommand::Apply => rules_command::apply(),
             RulesCommand::Reload => client::request(invocation, Request::Reload),
         },

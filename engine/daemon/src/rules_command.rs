@@ -1,6 +1,8 @@
-//! `sniffer rules check` and `apply`: how rules are understood, and what they do to details given as JSON.
+//! `sniffer rules check`, `test`, `explain` and `apply`: how rules are understood, and what they do to calls and to details given
+//! as JSON.
 //!
-//! Both are for authors of rules and their CI: nothing is captured and nothing is sent. `rules test` is in [`comparison`].
+//! All are for authors of rules and their CI: nothing is captured and nothing is sent. The calls of `test` and `explain` come from
+//! [`captures`] or from a store ([`stored`]).
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -8,16 +10,45 @@ use std::path::Path;
 use engine_core::rules::{self, RuleSet, Sampler, Verb, apply_all};
 use serde::{Deserialize, Serialize};
 
+use crate::config::command_line::RulesTestFlags;
 use crate::config::settings::row;
 use crate::config::{self, Rules};
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::invocation::Invocation;
 use crate::report::rule_matches::by_number;
 
-pub mod comparison;
+mod captures;
+mod comparison;
+mod explanation;
+mod stored;
+mod text;
+
+use comparison::Form;
+use text::write;
 
 /// Credentials that `rules check` names; of further ones it has the number.
 const CREDENTIALS_NAMED: usize = 8;
+
+/// `sniffer rules test`.
+pub fn compare(flags: &RulesTestFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    tested(flags, Form::Comparison, invocation)
+}
+
+/// `sniffer rules explain`.
+pub fn explain(flags: &RulesTestFlags, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    tested(flags, Form::Explanation, invocation)
+}
+
+fn tested(flags: &RulesTestFlags, form: Form, invocation: &Invocation) -> Result<Exit, Diagnostic> {
+    let mut values = invocation.values()?;
+    flags.settings.apply(&mut values);
+    if flags.files.is_empty() {
+        let rules = config::rules_of(&values)?;
+        return stored::run(&rules, form, flags, invocation);
+    }
+    let reading = config::reading(&values)?;
+    captures::run(reading, form, flags, invocation.console)
+}
 
 /// Parses the rules of a file, of standard input (`-`), or the text itself, and shows how they are understood. Without
 /// an argument these are the rules of the environment.
@@ -27,7 +58,7 @@ pub fn check(argument: Option<&str>, invocation: &Invocation) -> Result<Exit, Di
         values.set(row::rules(), text_of(argument)?);
     }
     let rules = config::rules_of(&values)?;
-    let mut text = explain(&rules);
+    let mut text = meanings(&rules);
     if let Some(url) = values.given(row::url())
         && url.text.trim().starts_with("http://")
         && !rules.set.allow_http_url()
@@ -104,18 +135,8 @@ fn unreadable(what: &str, error: &std::io::Error) -> Diagnostic {
     Diagnostic::new(Code::E032, format!("{what}: {}", system_words(error)))
 }
 
-fn write(text: &str) -> Result<(), Diagnostic> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Diagnostic::new(
-            Code::E199,
-            format!("cannot write to standard output: {}", system_words(&error)),
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// The set in the order in which it is applied.
-fn explain(rules: &Rules) -> String {
+fn meanings(rules: &Rules) -> String {
     let set = &rules.set;
     let mut text = format!("rules are valid: {}\n", rules.name);
     let mut line = |number: String, what: &str, source: &str| {

@@ -196,7 +196,7 @@ fn print_calls(calls: &Value, is_json: bool) -> bool {
 }
 
 /// States what an answer lacks.
-fn note_coverage(coverage: &Value, invocation: &Invocation) {
+pub fn note_coverage(coverage: &Value, invocation: &Invocation) {
     if let Some(reason) = coverage["partial"].as_str() {
         invocation.console.info(format_args!(
             "not all calls were looked at: {}",

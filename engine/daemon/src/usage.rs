@@ -260,9 +260,9 @@ mod tests {
         );
         check(
             "sniffer rules",
-            "explain",
-            "unknown command \"explain\"",
-            "sniffer rules check | test | apply | reload ",
+            "gizmo",
+            "unknown command \"gizmo\"",
+            "sniffer rules check | test | explain | apply | reload ",
         );
     }
 }

@@ -201,8 +201,14 @@ pub enum RulesCommand {
         #[arg(value_name = "FILE")]
         rules: Option<String>,
     },
-    /// Show the calls of capture files before and after the rules, and how often each rule acts.
+    /// Show calls before and after the rules, and how often each rule acts.
+    ///
+    /// The calls of capture files, or else the newest of the store. A stored call is one after the rules that were in force.
     Test(RulesTestFlags),
+    /// Show which rule removes, changes or stops what of each call.
+    ///
+    /// The calls are those of `rules test`.
+    Explain(RulesTestFlags),
     /// Apply rules to details: one JSON object a line on standard input, one JSON value a line on standard output.
     ///
     /// In: {"rules": TEXT, "details": [[KEY, VALUE], ...]}. Out: the details that are left, null for a dropped call, or
@@ -212,12 +218,18 @@ pub enum RulesCommand {
     Reload,
 }
 
-/// `sniffer rules test`.
+/// `sniffer rules test` and `explain`.
 #[derive(Args, Clone, Debug)]
 pub struct RulesTestFlags {
-    /// Capture files and folders; - is standard input.
-    #[arg(required = true, value_name = "CAPTURE")]
+    /// Capture files and folders; - is standard input; without any the newest calls of the store.
+    #[arg(value_name = "CAPTURE")]
     pub files: Vec<PathBuf>,
+    /// Only calls of the store that match, such as 'status>=500 and host==api.shop' (`sniffer help E130`).
+    #[arg(long = "where", value_name = "FILTER", conflicts_with = "files")]
+    pub filter: Option<String>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreAddress,
     /// The rules to test.
     #[command(flatten)]
     pub settings: Flags<RULES_TEST>,

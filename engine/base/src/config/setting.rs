@@ -110,7 +110,7 @@ pub const ALL_IN_ONE: Commands = 1 << 3;
 pub const STORE: Commands = 1 << 4;
 /// `sniffer demo`.
 pub const DEMO: Commands = 1 << 5;
-/// `sniffer rules test`.
+/// `sniffer rules test` and `explain`.
 pub const RULES_TEST: Commands = 1 << 6;
 /// Every command, and no command at all.
 pub const EVERY: Commands = 1 << 7;

@@ -166,6 +166,11 @@ impl Rule {
         self.path.as_ref().is_some_and(Path::has_number)
     }
 
+    /// Its text, of which a rule set of this rule alone can be made.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Its text for people; that of a predefined set ends where it becomes long.
     pub fn shown(&self) -> String {
         const CHARACTERS: usize = 120;

@@ -1,13 +1,12 @@
 //! The rules language for the page of the store: rules that are tried on stored calls.
 
-use engine_core::rules::{
-    Error, Findings, NameWork, RuleSet, Sampler, Scratch, Verdict, file_reference,
-};
+use std::sync::Arc;
+
+use engine_core::rules::{Error, RuleSet, Verdict, file_reference};
 use store::limits::{TRIAL_COMPILED_BYTES_MAX, TRIAL_STATES_BYTES_MAX};
 use store::rules::{Outcome, Rules, RulesError, Trial, Tried, TriedRule};
 
-/// Bytes of a buffer that one long value leaves for the next call.
-const SCRATCH_BYTES: usize = 1 << 20;
+use crate::rule_trial;
 
 /// The language of this program.
 #[derive(Debug)]
@@ -20,13 +19,8 @@ impl Rules for Language {
             return Err(refused(Error::file("", &"the page reads no file")));
         }
         let rules = RuleSet::parse_within(text, TRIAL_COMPILED_BYTES_MAX).map_err(refused)?;
-        let of_names = TRIAL_STATES_BYTES_MAX / 4;
-        Ok(Box::new(Trying {
-            rules,
-            sampler: Sampler::new(1),
-            scratch: Scratch::within(TRIAL_STATES_BYTES_MAX - of_names),
-            names: NameWork::within(of_names),
-        }))
+        let trial = rule_trial::Trial::within(Arc::new(rules), TRIAL_STATES_BYTES_MAX);
+        Ok(Box::new(Trying(trial)))
     }
 }
 
@@ -39,33 +33,12 @@ fn refused(error: Error) -> RulesError {
     }
 }
 
-struct Trying {
-    rules: RuleSet,
-    sampler: Sampler,
-    scratch: Scratch,
-    names: NameWork,
-}
+struct Trying(rule_trial::Trial);
 
 impl Trial for Trying {
     fn apply(&mut self, details: &[(String, String)]) -> Tried {
-        let mut findings = Findings::default();
-        let sampled_out = self.rules.samples_out(&mut self.sampler);
-        self.names.renew();
-        let mut left = Vec::with_capacity(details.len());
-        for (key, value) in details {
-            // The sniffer adds these after the rules.
-            if key.starts_with("custom_field:") || key == "host" {
-                left.push(Some(value.clone()));
-                continue;
-            }
-            let plan = self.rules.plan_within(key, &mut self.names);
-            let kept = self
-                .rules
-                .apply(&plan, value.as_bytes(), &mut findings, &mut self.scratch);
-            left.push(kept.map(|kept| String::from_utf8_lossy(kept).into_owned()));
-        }
-        self.scratch.shrink_to(SCRATCH_BYTES);
-        let outcome = match self.rules.verdict(&findings, sampled_out) {
+        let rule_trial::Tried { verdict, left } = self.0.apply(details);
+        let outcome = match verdict {
             Verdict::Kept => Outcome::Kept,
             Verdict::Sampled => Outcome::Sampled,
             Verdict::Emptied => Outcome::Emptied,
@@ -75,12 +48,11 @@ impl Trial for Trying {
     }
 
     fn rules(&self) -> Vec<TriedRule> {
-        let matches = self.scratch.matches();
-        let rules = self.rules.rules().iter().enumerate();
-        let tried = rules.map(|(index, rule)| TriedRule {
+        let rules = self.0.rules().rules().iter().zip(self.0.matches());
+        let tried = rules.map(|(rule, hits)| TriedRule {
             line: rule.line,
             rule: rule.shown(),
-            hits: matches.get(index).copied().unwrap_or(0),
+            hits,
         });
         tried.collect()
     }
