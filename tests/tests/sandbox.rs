@@ -831,8 +831,12 @@ fn both_children_of_the_all_in_one_are_confined() -> Result<()> {
         Ok(())
     })?;
     let pid = |value: &serde_json::Value| value["pid"].as_i64().context("a pid");
-    check_threads(pid(&status["store"])?, NO_CAPABILITY)?;
+    let store = pid(&status["store"])?;
+    check_threads(store, NO_CAPABILITY)?;
     check_threads(pid(&status)?, NO_CAPABILITY)?;
+    // Without huge pages, of which the kernel would make whole ones where memory was given back.
+    let of_store = fs::read_to_string(format!("/proc/{store}/status"))?;
+    ensure!(of_store.contains("THP_enabled:\t0"), "{of_store}");
     Ok(())
 }
 

@@ -263,6 +263,8 @@ fn run(
     store.post_token = post_token;
     // Floods come and go, and what they needed is not to stay.
     memory::give_back_after(GIVE_BACK_MILLISECONDS);
+    // A kernel that refuses this makes the process larger, not wrong.
+    let _ = memory::without_huge_pages();
     store.retention = retention;
     if let Some(target) = store_target(settings)? {
         store.location = store::Location::ClickHouse(target);

@@ -1,7 +1,11 @@
-//! The allocator of this process, mimalloc, and what it does with memory that was freed.
-#![expect(unsafe_code, reason = "mimalloc has no safe interface for its options")]
+//! Memory of this process: what its allocator, mimalloc, does with what was freed, and huge pages.
+#![expect(
+    unsafe_code,
+    reason = "mimalloc has no safe interface for its options, and prctl(2) none in std"
+)]
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_int, c_long, c_ulong};
+use std::io;
 
 // Linked by this, also where another allocator is in use.
 use libmimalloc_sys as _;
@@ -18,6 +22,20 @@ unsafe extern "C" {
 pub fn give_back_after(milliseconds: u16) {
     // SAFETY: sets an atomic integer in the allocator's own table, of which the option is a valid index; at any time, in any thread.
     unsafe { mi_option_set(PURGE_DELAY, c_long::from(milliseconds)) }
+}
+
+/// From now on this process, and those that it starts, get no transparent huge pages (prctl(2), `PR_SET_THP_DISABLE`).
+///
+/// The allocator asks for them, and the kernel then makes whole ones of areas of which most was given back: memory that nobody uses.
+/// They save time where much memory is looked at all the time.
+pub fn without_huge_pages() -> io::Result<()> {
+    let (on, unused): (c_ulong, c_ulong) = (1, 0);
+    // SAFETY: PR_SET_THP_DISABLE takes integers and touches no memory.
+    let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
