@@ -164,14 +164,18 @@ fn all_interfaces_and_any_port() -> Result<()> {
 fn check_mirror(
     outer: &str,
     settings: &[(&str, &str)],
+    in_tunnels: bool,
     prepare: impl FnOnce(&Lab) -> Result<()>,
 ) -> Result<()> {
     let scene = Scene::mirrored(outer)?;
     prepare(&scene.lab)?;
-    let capture = scene.capture(settings)?;
+    let mut capture = scene.capture(settings)?;
     let mut expected = call_of_each_shape(&scene.lab.client, "10.77.0.1")?;
     expected.extend(call_of_each_shape(&scene.lab.client, "[fd77::1]")?);
     scene.wait_for_lines(expected.len() as u64)?;
+    if in_tunnels {
+        capture.wait_for_log("first packets of VNI 77")?;
+    }
     capture.stop()?;
     check_calls(&expected, &scene.collector.rows());
     Ok(())
@@ -185,7 +189,7 @@ fn mirror_decapsulated_by_us_over_ipv4() -> Result<()> {
         ("SNIFFER_MIRROR_VNIS", "77"),
         ("APP_PORTS", "80"),
     ];
-    check_mirror("10.78.0.2", &settings, |_| Ok(()))
+    check_mirror("10.78.0.2", &settings, true, |_| Ok(()))
 }
 
 #[test]
@@ -193,6 +197,7 @@ fn mirror_decapsulated_by_us_over_ipv6() -> Result<()> {
     check_mirror(
         "fd78::2",
         &[("SNIFFER_ENGINE", "mirror"), ("VPC_MIRROR_DEVICE", "a0")],
+        true,
         |_| Ok(()),
     )
 }
@@ -202,6 +207,7 @@ fn mirror_decapsulated_by_the_kernel() -> Result<()> {
     check_mirror(
         "10.78.0.2",
         &[("VPC_MIRROR_DEVICE", "vx0"), ("APP_PORT", "80")],
+        false,
         |lab| {
             lab.appliance
                 .ip("link add vx0 type vxlan id 77 dstport 4789 dev a0")?;

@@ -25,6 +25,7 @@ pub struct WarningLog {
     overload: OverloadLog,
     spool: Vec<Code>,
     queue_full: Growth,
+    networks: Vec<u32>,
     senders: Vec<String>,
     markers_refused: bool,
 }
@@ -69,6 +70,9 @@ impl WarningLog {
         }
         self.spool(&reporter.spool_troubles(), console);
         self.uploads(&reporter.uploads(), console);
+        if let Some(first) = self.networks(&reporter.networks_read()) {
+            console.info(first);
+        }
         let overload = status::Overload::of(&stages);
         match self.overload.change(&overload, Instant::now()) {
             Some(Change::More) => console.report(&cannot_keep_up(&overload)),
@@ -91,6 +95,20 @@ impl WarningLog {
                 console.report(trouble);
             }
         }
+    }
+
+    /// Names each network of which packets are read, once: whoever has set up a mirror waits for them. There are at most
+    /// [`VNIS_SEEN_MAX`](engine_core::limits::VNIS_SEEN_MAX) of them.
+    fn networks(&mut self, read: &[u32]) -> Option<String> {
+        let known = &mut self.networks;
+        let new: Vec<_> = read
+            .iter()
+            .filter(|vni| !known.contains(vni))
+            .copied()
+            .collect();
+        known.extend(&new);
+        let names: Vec<_> = new.iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| format!("first packets of VNI {}", names.join(", ")))
     }
 
     /// Names each sniffer whose uploads are skipped, once.
@@ -218,6 +236,21 @@ mod tests {
             lines += u64::from(growth.news(second, now).is_some());
         }
         assert_eq!(lines, 17, "in twelve hours");
+    }
+
+    #[test]
+    fn a_network_is_named_once() {
+        let mut log = WarningLog::default();
+        let checks: [(&[u32], Option<&str>); 5] = [
+            (&[], None),
+            (&[123], Some("first packets of VNI 123")),
+            (&[123], None),
+            (&[123, 9, 7], Some("first packets of VNI 9, 7")),
+            (&[7, 9, 123], None),
+        ];
+        for (read, expected) in checks {
+            assert_eq!(log.networks(read).as_deref(), expected, "{read:?}");
+        }
     }
 
     #[test]

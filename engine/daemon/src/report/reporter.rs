@@ -201,6 +201,14 @@ impl Reporter {
         status::Uploads::of(&sum(&samples), &senders(&samples))
     }
 
+    /// The networks of which packets are read, by their VNI.
+    pub fn networks_read(&self) -> Vec<u32> {
+        let seen = seen(&self.samples()).vnis.into_iter();
+        seen.filter(|network| network.wanted)
+            .map(|network| network.vni)
+            .collect()
+    }
+
     /// Diagnostics: why no calls are seen, what is wrong with the rules, why metrics are not served.
     pub fn hints(&self, stages: &Stages) -> Vec<Diagnostic> {
         let mut seen = seen(&self.samples());
