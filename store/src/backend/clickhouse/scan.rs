@@ -197,8 +197,9 @@ impl Scan {
                 " AND (time > {time_ms} OR (time = {time_ms} AND (bundle > {bundle} OR (bundle = {bundle} AND line_no > {line_no}))))"
             );
         }
+        // All of it in PREWHERE: the other columns, the lines above all, are read only where a call matches.
         format!(
-            "SELECT {} FROM calls PREWHERE {}{places} WHERE {} ORDER BY time DESC, bundle DESC, line_no DESC LIMIT {limit} FORMAT RowBinary",
+            "SELECT {} FROM calls PREWHERE {}{places} AND ({}) ORDER BY time DESC, bundle DESC, line_no DESC LIMIT {limit} FORMAT RowBinary",
             selected(!self.condition.is_exact, &line),
             within(Some(from_ms), self.to_ms),
             self.condition.sql
