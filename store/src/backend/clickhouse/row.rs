@@ -13,6 +13,9 @@ use crate::line::{self, Columns};
 /// What is compressed how where the server can choose.
 const SORTED: &str = "Delta(8), ZSTD(1)";
 const PLAIN: &str = "ZSTD(1)";
+/// The lines are nearly all of a table: a thirteenth less of them for some microseconds a call. Higher levels cost several times
+/// that and save less (`docs/scale-out.md`).
+const LINES: &str = "ZSTD(3)";
 
 /// A column of the table of calls.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,7 @@ pub(super) const COLUMNS: [Column; 39] = [
     column("note", "String", PLAIN),
     column("fact_names", "Array(String)", PLAIN),
     column("fact_values", "Array(String)", PLAIN),
-    column("line", "String", PLAIN),
+    column("line", "String", LINES),
     // For the statistics: where a number is in its histogram, -1 for none, and the first digit of the status.
     column("took_slot", "Int16", PLAIN),
     column("first_byte_slot", "Int16", PLAIN),
