@@ -2,7 +2,7 @@
 //! as JSON.
 //!
 //! All are for authors of rules and their CI: nothing is captured and nothing is sent. The calls of `test` and `explain` come from
-//! [`captures`] or from a store ([`stored`]).
+//! capture files or from a store.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
