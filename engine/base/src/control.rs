@@ -10,7 +10,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::limits::{
-    CONTROL_CLIENTS_MAX, CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX,
-    CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX, PACKETS_FILE_BYTES_MAX,
+    CONTROL_CLIENTS_MAX, CONTROL_FILE_WAIT, CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX,
+    CONTROL_REQUEST_MAX, CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX, PACKETS_FILE_BYTES_MAX,
 };
 use crate::status::Status;
 
@@ -193,7 +193,8 @@ impl Server {
     }
 
     /// Starts to answer, each client on its own thread, so that a status never waits for an `off`. While there are as many as may
-    /// be, those that send no request or take no answer are closed, and the next ones wait in the kernel's queue.
+    /// be, those that send no request or take no answer are closed, and the next ones wait in the kernel's queue. A file of packets
+    /// is made for one client at a time, from its request until it has taken it; others are refused at once.
     pub fn serve(
         self,
         answer: impl Fn(Request) -> Response + Send + Sync + 'static,
@@ -203,6 +204,7 @@ impl Server {
         let (leave, left) = std::sync::mpsc::channel();
         let unanswered = Arc::<Unanswered>::default();
         let for_clients = Arc::clone(&unanswered);
+        let file = Arc::<Mutex<()>>::default();
         std::thread::Builder::new()
             .name("control".into())
             .spawn(move || {
@@ -216,12 +218,13 @@ impl Server {
                     clients.push(Arc::downgrade(&client));
                     let answer = Arc::clone(&answer);
                     let unanswered = Arc::clone(&for_clients);
+                    let file = Arc::clone(&file);
                     let place = Place(leave.clone());
                     // If no thread can be started, the connection is closed, and its place is left.
                     let _ = std::thread::Builder::new()
                         .name("control-client".into())
                         .spawn(move || {
-                            let _ = converse(&client, &unanswered, &*answer);
+                            let _ = converse(&client, &unanswered, &file, &*answer);
                             drop(client);
                             drop(place);
                         });
@@ -363,6 +366,7 @@ impl Drop for Answering<'_> {
 fn converse(
     client: &Client,
     unanswered: &Unanswered,
+    file: &Mutex<()>,
     answer: &dyn Fn(Request) -> Response,
 ) -> std::io::Result<()> {
     let stream = &client.stream;
@@ -372,7 +376,10 @@ fn converse(
     });
     client.awaited().take();
     let _answering = unanswered.one();
+    let wants_file = matches!(request, Some(Request::Packets(_)));
+    let turn = wants_file.then(|| turn_of(file)).flatten();
     let response = match request {
+        Some(_) if wants_file && turn.is_none() => Response::new(Exit::Incomplete, OTHER_FILE),
         Some(request) => answer(request),
         None => Response::new(Exit::Usage, "Network sniffer: Invalid option."),
     };
@@ -384,6 +391,23 @@ fn converse(
     };
     response.write(&mut answering)
 }
+
+/// The turn to make a file, if it is free within [`CONTROL_FILE_WAIT`]: a client may request the next file as soon as it has one.
+fn turn_of(file: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    let end = Instant::now() + CONTROL_FILE_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(turn) => return Some(turn),
+            Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= end => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// The answer to whoever requests a file while another client takes one.
+const OTHER_FILE: &str =
+    "another file of packets is being made or taken; try again in some seconds";
 
 /// The request that a client sends: its first line, of which no more is read than one may have. None where it is none.
 pub fn read_request(from: impl Read) -> Option<Request> {
@@ -541,6 +565,37 @@ mod tests {
             assert_eq!(answered.unwrap().text, "sniffer: started");
             drop(stuck);
         }
+        drop(serving);
+    }
+
+    #[test]
+    fn one_file_of_packets_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        let packets = Request::Packets(WantedPackets {
+            from_millis: 0,
+            until_millis: 4 << 20,
+            connection: None,
+        });
+        let mut line = serde_json::to_vec(&packets).unwrap();
+        line.push(b'\n');
+        // It takes the first byte, so the file is made, and more than the socket holds is left.
+        let mut first = UnixStream::connect(&path).unwrap();
+        first.write_all(&line).unwrap();
+        first.read_exact(&mut [0]).unwrap();
+        let second = send(&path, packets, SOON).unwrap();
+        assert_eq!((second.text.as_str(), second.file.len()), (OTHER_FILE, 0));
+        assert_eq!(
+            send(&path, Request::On, SOON).unwrap().text,
+            "sniffer: started"
+        );
+        drop(first);
+        let third = (0..600).map(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            send(&path, packets, SOON).unwrap().file.len()
+        });
+        assert!(third.into_iter().any(|bytes| bytes == 4 << 20));
         drop(serving);
     }
 

@@ -240,6 +240,9 @@ pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4096;
 /// may be; then it is closed.
 pub const CONTROL_SILENCE_MAX: Duration = Duration::from_millis(500);
 
+/// Time that a request for a file of packets waits for the end of another one; then it is refused.
+pub const CONTROL_FILE_WAIT: Duration = Duration::from_millis(50);
+
 /// Time in which a request has to arrive, and in which a response has to be taken; then the connection is closed.
 pub const CONTROL_REQUEST_MAX: Duration = Duration::from_secs(5);
 
