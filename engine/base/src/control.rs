@@ -7,8 +7,10 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
@@ -18,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::user;
 use crate::diagnostic::{Code, Diagnostic, Exit, system_words};
 use crate::limits::{
-    CONTROL_CLIENTS_MAX, CONTROL_FILE_WAIT, CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX,
-    CONTROL_REQUEST_MAX, CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX, PACKETS_FILE_BYTES_MAX,
+    CONTROL_CLIENTS_MAX, CONTROL_CLIENTS_PER_PROCESS_MAX, CONTROL_FILE_WAIT,
+    CONTROL_LAST_ANSWERS_MAX, CONTROL_REQUEST_BYTES_MAX, CONTROL_REQUEST_MAX,
+    CONTROL_RESPONSE_BYTES_MAX, CONTROL_SILENCE_MAX, PACKETS_FILE_BYTES_MAX,
 };
 use crate::status::Status;
 
@@ -195,9 +198,20 @@ impl Server {
     /// Starts to answer, each client on its own thread, so that a status never waits for an `off`. While there are as many as may
     /// be, those that send no request or take no answer are closed, and the next ones wait in the kernel's queue. A file of packets
     /// is made for one client at a time, from its request until it has taken it; others are refused at once.
+    ///
+    /// A process has [`CONTROL_CLIENTS_PER_PROCESS_MAX`] of these places, the parent of this one all of them; what it connects
+    /// beyond is closed at once, so that one which connects without end does not fill the kernel's queue either.
     pub fn serve(
         self,
         answer: impl Fn(Request) -> Response + Send + Sync + 'static,
+    ) -> std::io::Result<Serving> {
+        self.serve_shares(answer, CONTROL_CLIENTS_PER_PROCESS_MAX)
+    }
+
+    fn serve_shares(
+        self,
+        answer: impl Fn(Request) -> Response + Send + Sync + 'static,
+        share: usize,
     ) -> std::io::Result<Serving> {
         let Self { listener, path } = self;
         let answer = Arc::new(answer);
@@ -215,6 +229,10 @@ impl Server {
                         continue;
                     };
                     let client = Arc::new(Client::new(stream));
+                    clients.retain(|client: &Weak<Client>| client.strong_count() > 0);
+                    if client.process.is_some() && clients_of(client.process, &clients) >= share {
+                        continue;
+                    }
                     clients.push(Arc::downgrade(&client));
                     let answer = Arc::clone(&answer);
                     let unanswered = Arc::clone(&for_clients);
@@ -233,6 +251,12 @@ impl Server {
             })?;
         Ok(Serving { path, unanswered })
     }
+}
+
+/// How many of the clients a process is.
+fn clients_of(process: Option<u32>, clients: &[Weak<Client>]) -> usize {
+    let there = clients.iter().filter_map(Weak::upgrade);
+    there.filter(|client| client.process == process).count()
 }
 
 /// Forgets the clients that are gone. While there are as many as may be, closes those that have been waited for long, and waits.
@@ -255,14 +279,18 @@ fn wait_for_place(clients: &mut Vec<Weak<Client>>, left: &std::sync::mpsc::Recei
 #[derive(Debug)]
 struct Client {
     stream: UnixStream,
+    /// Who connected it; none for the parent of this process.
+    process: Option<u32>,
     /// Since when it has to send its request or to take its answer; none while the answer is made.
     awaited: Mutex<Option<Instant>>,
 }
 
 impl Client {
     fn new(stream: UnixStream) -> Self {
+        let process = engine_sys::process::peer(stream.as_fd());
         Self {
             stream,
+            process: process.filter(|process| *process != parent_id()),
             awaited: Mutex::new(Some(Instant::now())),
         }
     }
@@ -513,7 +541,7 @@ mod tests {
         // Answered now, most at a time, and whether the answers may go.
         let state = Arc::new((Mutex::new((0, 0, false)), Condvar::new()));
         let seen = state.clone();
-        let serving = Server::bind(&path).unwrap().serve(move |_| {
+        let ask_all = move |_| {
             let (lock, changed) = &*seen;
             let mut now = lock.lock().unwrap();
             now.0 += 1;
@@ -522,7 +550,9 @@ mod tests {
             let mut now = changed.wait_while(now, |now| !now.2).unwrap();
             now.0 -= 1;
             Response::new(Exit::Done, "")
-        });
+        };
+        let server = Server::bind(&path).unwrap();
+        let serving = server.serve_shares(ask_all, usize::MAX);
         let ask = || send(&path, Request::Status, SOON).is_ok();
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CONTROL_CLIENTS_MAX + 5)
@@ -542,7 +572,8 @@ mod tests {
     fn clients_that_send_or_take_nothing_keep_nobody_from_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
-        let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        let server = Server::bind(&path).unwrap();
+        let serving = server.serve_shares(answer, usize::MAX).unwrap();
         let connect = |sends: &[u8]| {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream.write_all(sends).unwrap();
@@ -565,6 +596,32 @@ mod tests {
             assert_eq!(answered.unwrap().text, "sniffer: started");
             drop(stuck);
         }
+        drop(serving);
+    }
+
+    #[test]
+    fn a_process_has_no_more_than_its_share() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let serving = Server::bind(&path).unwrap().serve(answer).unwrap();
+        let connect = || UnixStream::connect(&path).unwrap();
+        let mut held: Vec<_> = (0..CONTROL_CLIENTS_PER_PROCESS_MAX)
+            .map(|_| connect())
+            .collect();
+        // The next one is closed; the others are not.
+        assert_eq!(connect().read(&mut [0]).unwrap_or(0), 0);
+        for client in &mut held {
+            client.write_all(b"{\"command\":\"on\"}\n").unwrap();
+            let mut line = String::new();
+            BufReader::new(client).read_line(&mut line).unwrap();
+            assert!(line.contains("started"), "{line}");
+        }
+        drop(held);
+        let again = (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            send(&path, Request::On, SOON).is_ok()
+        });
+        assert!(again);
         drop(serving);
     }
 

@@ -233,6 +233,9 @@ pub const CHILD_LINES_MAX: usize = 64;
 /// and scripts need one.
 pub const CONTROL_CLIENTS_MAX: usize = 16;
 
+/// Those of one process, of which further connections are closed at once.
+pub const CONTROL_CLIENTS_PER_PROCESS_MAX: usize = CONTROL_CLIENTS_MAX / 4;
+
 /// Bytes of one request; a longer one is truncated and then refused as invalid JSON.
 pub const CONTROL_REQUEST_BYTES_MAX: u64 = 4096;
 

@@ -5,7 +5,7 @@
 )]
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
@@ -100,6 +100,30 @@ fn domain(fd: RawFd) -> Option<i32> {
         )
     };
     (done == 0).then_some(domain)
+}
+
+/// The number of the process that connected this Unix socket (`SO_PEERCRED`, unix(7)), as this process sees it: 0 if it is of a
+/// PID namespace that is not below this one's. None for what is no such socket.
+///
+/// Not by rustix, whose type for it has no value for 0.
+pub fn peer(socket: BorrowedFd<'_>) -> Option<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` and `length` outlive the call, and `length` is the size of `peer`.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    (done == 0).then(|| u32::try_from(peer.pid).ok()).flatten()
 }
 
 /// Becomes this user and this group, without further groups, in every sense and for good; keeps the permitted
