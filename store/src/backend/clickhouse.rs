@@ -13,6 +13,7 @@ mod address;
 mod binary;
 mod changes;
 mod client;
+mod committed;
 mod dialect;
 mod ledgers;
 mod list;
@@ -163,7 +164,7 @@ impl Opened {
         let writer = Writer::start(
             &self.client,
             self.dialect,
-            self.names.cluster.is_some(),
+            &self.names,
             &self.shards,
             Endpoints::default(),
             &tail,

@@ -25,8 +25,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::binary::Reader;
 use super::client::{Client, Error};
+use super::committed;
 use super::dialect::Dialect;
 use super::row::{COLUMNS, Identity, base36, put};
+use super::schema::Names;
 use super::sql::within;
 use super::tail::{Bundled, Tail};
 use crate::backend::{Failure, Health, Stored};
@@ -82,7 +84,7 @@ impl Writer {
     pub(super) fn start(
         client: &Client,
         dialect: Dialect,
-        is_cluster: bool,
+        names: &Names,
         shards: &[u32],
         endpoints: Endpoints,
         tail: &Tail,
@@ -95,7 +97,7 @@ impl Writer {
             let inserting = Inserting {
                 client: client.clone(),
                 dialect,
-                is_cluster,
+                names: names.clone(),
                 tail: tail.clone(),
                 health: health_sender.clone(),
                 jobs,
@@ -327,7 +329,7 @@ impl Drop for Running {
 struct Inserting {
     client: Client,
     dialect: Dialect,
-    is_cluster: bool,
+    names: Names,
     tail: Tail,
     health: watch::Sender<Health>,
     jobs: mpsc::UnboundedReceiver<Job>,
@@ -423,7 +425,7 @@ impl Inserting {
         Ok(())
     }
 
-    /// Which bundles the server has, with their calls.
+    /// Which bundles the server has for good, with their calls.
     async fn there(&self, unsure: &[Job]) -> Result<HashMap<u64, u64>, Error> {
         let bundles: Vec<_> = unsure
             .iter()
@@ -439,22 +441,18 @@ impl Inserting {
             .map(|job| job.rows.of.last_ms)
             .max()
             .unwrap_or_default();
+        let settings = &[("max_execution_time", "8"), ("max_query_size", "4194304")];
+        let time = CLICKHOUSE_INSERT_TIME_MAX;
+        let are_committed = committed::condition(&self.client, &self.names, settings, time).await?;
         let sql = format!(
-            "SELECT bundle, uniqExact(line_no) FROM calls PREWHERE {} WHERE bundle IN ({}) GROUP BY bundle FORMAT RowBinary",
+            "SELECT bundle, uniqExact(line_no) FROM calls PREWHERE {} WHERE bundle IN ({}) AND {are_committed} GROUP BY bundle FORMAT RowBinary",
             within(
                 Some(first.saturating_sub(REPEATED_MS)),
                 Some(last.saturating_add(1))
             ),
             bundles.join(", ")
         );
-        let answer = self
-            .client
-            .read(
-                sql,
-                &[("max_execution_time", "8"), ("max_query_size", "4194304")],
-                CLICKHOUSE_INSERT_TIME_MAX,
-            )
-            .await?;
+        let answer = self.client.read(sql, settings, time).await?;
         let mut reader = Reader(&answer);
         let mut there = HashMap::new();
         while reader.has_more() {
@@ -482,7 +480,7 @@ impl Inserting {
         let token = base36(hasher.finish());
         let time = CLICKHOUSE_INSERT_TIME_MAX.as_secs().to_string();
         let mut settings = vec![("max_execution_time", time.as_str())];
-        if self.is_cluster {
+        if self.names.cluster.is_some() {
             settings.push(("insert_distributed_sync", "1"));
         }
         if self.dialect.has_tokens() {
