@@ -19,7 +19,7 @@ use axum::extract::{self, State};
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -82,6 +82,9 @@ pub(crate) async fn stream(
         let event = subscription.next().await?;
         Some((Ok::<_, Infallible>(event), subscription))
     });
+    // Firefox regards a stream as open once its first bytes have come.
+    let first = stream::iter([Ok(Event::default().comment(""))]);
+    let events = first.chain(events);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(STREAM_HEARTBEAT)))
 }
 

@@ -161,6 +161,27 @@ fn tshark_reads_the_packets_of_a_call_with_what_rules_hide() -> Result<()> {
     })?;
     ensure!(first == json!([10, 13, 13, 10]), "{first}: no pcapng");
     browser.picture("packets")?;
+
+    // The head of the call has them too, and the reason where there are none.
+    browser.script("window.saved = null; document.getElementById('detail-pcap').click();")?;
+    eventually(PATIENCE, || {
+        let size = browser.script("return window.saved?.size ?? 0")?;
+        ensure!(size.as_u64() > Some(100), "nothing was saved: {size}");
+        Ok(())
+    })?;
+    browser.script(
+        "const offer = document.getElementById('detail-pcap'); offer.dataset.id = '0-0'; offer.click();",
+    )?;
+    eventually(PATIENCE, || {
+        let state = browser.script(
+            "const { disabled, title } = document.getElementById('detail-pcap'); return [disabled, title];",
+        )?;
+        let is_named = state[1]
+            .as_str()
+            .is_some_and(|title| title.contains("0-0 is not stored"));
+        ensure!(state[0] == true && is_named, "{state}");
+        Ok(())
+    })?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ import { select, setFilter } from './list.js';
 import { plain } from './marks.js';
 import { messages, split } from './messages.js';
 import { neighbours } from './neighbours.js';
-import { keptPackets, packets } from './packets.js';
+import { keptPackets, offerPackets, packets } from './packets.js';
 import { fields } from './section.js';
 import { tabs } from './tabs.js';
 import { text } from './text.js';
@@ -28,6 +28,9 @@ export async function openCall(id, takeFocus) {
   document.body.classList.add('with-detail');
   $('detail').hidden = false;
   $('detail').dataset.id = id;
+  $('detail-curl').href = `/api/v1/calls/${id}/curl`;
+  $('detail-har').href = `/api/v1/calls/${id}/har`;
+  offerPackets(id);
   try {
     const call = await get(`/api/v1/calls/${id}`);
     if (mine !== detailing) return;
@@ -85,9 +88,6 @@ function showCall(call) {
   hadPackets = keptPackets() > 0;
   $('detail-body').replaceChildren(...parts);
   showNeighbours(call, annotations.get('connection_id'));
-  const path = `/api/v1/calls/${call.id}`;
-  $('detail-curl').href = `${path}/curl`;
-  $('detail-har').href = `${path}/har`;
   $('detail-body').scrollTop = 0;
 }
 

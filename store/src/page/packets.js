@@ -1,6 +1,6 @@
 // Files of packets of the capture beside the store, where it keeps any.
 
-import { button, make, save } from './dom.js';
+import { $, button, make, save } from './dom.js';
 import { bytes } from './format.js';
 import { view } from './view.js';
 
@@ -22,6 +22,33 @@ export async function savePackets(path, name) {
   save(await response.blob(), name);
 }
 
+const pathOf = (id) => `/api/v1/calls/${id}/pcap`;
+const nameOf = (id) => `call-${id}.pcapng`;
+
+/** The button in the head of the call with this id. */
+export function offerPackets(id) {
+  const offer = $('detail-pcap');
+  offer.hidden = !keptPackets();
+  offer.disabled = false;
+  offer.title = 'The packets of the call as a file for Wireshark';
+  offer.dataset.id = id;
+}
+
+/** Saves those of the call that is open; where there are none, the button has the reason. */
+export async function saveOffered() {
+  const offer = $('detail-pcap');
+  const { id } = offer.dataset;
+  offer.disabled = true;
+  try {
+    await savePackets(pathOf(id), nameOf(id));
+    if (offer.dataset.id === id) offer.disabled = false;
+  } catch (error) {
+    if (offer.dataset.id !== id) return;
+    offer.title = error.message;
+    $('announce').textContent = error.message;
+  }
+}
+
 /** The tab of a call. */
 export function packets(call) {
   if (!keptPackets()) return [];
@@ -41,7 +68,7 @@ export function packets(call) {
   };
   const buttons = make('div', 'buttons');
   buttons.append(
-    button('packets-call', 'Packets of this call', saving(`/api/v1/calls/${call.id}/pcap`, `call-${call.id}.pcapng`)),
+    button('packets-call', 'Packets of this call', saving(pathOf(call.id), nameOf(call.id))),
     button('packets-last', `All packets of the last ${LAST_SECONDS} s`, saving(`/api/v1/packets?from=-${LAST_SECONDS}s`, 'packets.pcapng')),
   );
   return [

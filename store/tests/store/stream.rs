@@ -35,10 +35,14 @@ impl Events {
             headers.contains(&("content-type".into(), "text/event-stream".into())),
             "{headers:?}"
         );
-        Self {
+        let mut events = Self {
             reader,
             text: String::new(),
-        }
+        };
+        // A comment comes at once, without which Firefox does not regard the stream as open.
+        events.read_chunk().expect("the first bytes");
+        assert_eq!(events.text.trim_end(), ":");
+        events
     }
 
     /// The next event; `None` when the store ends the stream.
