@@ -1,5 +1,5 @@
 //! The dashboard and the alert rules: every metric and label that they use is in a scrape, each alert fires when its cause is there
-//! and is silent without it, and the causes that a test can make are made.
+//! and is silent without it, and the causes are made, but for that of a bug.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -22,6 +22,8 @@ use tests::scene::Scene;
 use tests::store;
 
 use crate::metrics::{Samples, get, parse, rough_traffic, sum};
+
+mod prometheus;
 
 const RULES: &str = "deploy/prometheus/sniffer.yml";
 
@@ -153,14 +155,13 @@ const CASES: [Case; 20] = [
     (
         "SnifferMemory",
         &[
-            ("sniffer_memory_bytes{pool=\"open_calls\"}", "300x30"),
-            ("sniffer_memory_bytes{pool=\"queue\"}", "190x30"),
-            ("sniffer_memory_limit_bytes", "500x30"),
+            ("sniffer_body_cut_total{reason=\"memory\"}", "0x2 1+60x28"),
+            ("sniffer_half_calls_total{reason=\"evicted\"}", "0x30"),
         ],
         &[
-            ("sniffer_memory_bytes{pool=\"ring\"}", "900x30"),
-            ("sniffer_memory_bytes{pool=\"queue\"}", "190x30"),
-            ("sniffer_memory_limit_bytes", "500x30"),
+            ("sniffer_body_cut_total{reason=\"memory\"}", "5x30"),
+            ("sniffer_body_cut_total{reason=\"limit\"}", "0+60x30"),
+            ("sniffer_half_calls_total{reason=\"evicted\"}", "0x30"),
         ],
     ),
     (
