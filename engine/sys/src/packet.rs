@@ -23,8 +23,8 @@ pub use block::{Frames, RingFrame};
 pub use bpf::{AssembleError, INSTRUCTIONS_MAX, Instruction};
 pub use expression::{Ends, Expression, ExpressionError};
 pub use fanout::{
-    Group, GroupOptions, RINGS_MAX, Reserve, SelfTest, Steering, open_group, open_shared_group,
-    self_test,
+    Group, GroupOptions, RINGS_MAX, Reserve, SELF_TEST_VNI, SelfTest, Steering, open_group,
+    open_shared_group, self_test,
 };
 pub use filter::{FrameFilter, Member};
 pub use ring::{Block, RingOptions, RxRing, Statistics};

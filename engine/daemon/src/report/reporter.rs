@@ -12,7 +12,7 @@ use engine_core::http::PortTable;
 use engine_core::limits::RULE_SETS_AT_ONCE_MAX;
 use engine_core::message::{self, Durations, NetworkTable};
 use engine_core::uploads::SenderTable;
-use engine_sys::packet::Steering;
+use engine_sys::packet::{SELF_TEST_VNI, Steering};
 
 use super::copies;
 use super::faults::{faults, one_shard_hot};
@@ -548,7 +548,8 @@ fn seen(samples: &[Sample]) -> Seen {
         for &(port, flows) in sample.unwanted.rows() {
             seen.unwanted.add(port, flows);
         }
-        for vni in &sample.vnis {
+        let vnis = sample.vnis.iter();
+        for vni in vnis.filter(|vni| vni.vni != SELF_TEST_VNI) {
             match seen.vnis.iter_mut().find(|known| known.vni == vni.vni) {
                 Some(known) => known.frames += vni.frames,
                 None => seen.vnis.push(*vni),
@@ -607,5 +608,30 @@ fn spool(spool: &spool::Snapshot, calls: &Calls) -> status::Spool {
         damaged_calls: spool.damage.calls,
         unknown_calls: spool.damage.unknown,
         later_segments: spool.damage.later_segments,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_core::decap::VniSeen;
+
+    use super::*;
+
+    #[test]
+    fn the_network_of_the_self_test_is_not_reported() {
+        let of = |vni, frames| VniSeen {
+            vni,
+            frames,
+            wanted: true,
+        };
+        let sample = |vnis| Sample {
+            vnis,
+            ..Sample::default()
+        };
+        let samples = [
+            sample(vec![of(7, 1), of(SELF_TEST_VNI, 64)]),
+            sample(vec![of(SELF_TEST_VNI, 64), of(7, 2)]),
+        ];
+        assert_eq!(seen(&samples).vnis, [of(7, 3)]);
     }
 }

@@ -16,7 +16,7 @@ use libc::{
     PACKET_FANOUT_FLAG_UNIQUEID, PACKET_FANOUT_HASH,
 };
 
-pub use self_test::{SelfTest, self_test};
+pub use self_test::{SELF_TEST_VNI, SelfTest, self_test};
 
 use super::bpf::Instruction;
 use super::filter::PASS_ALL;

@@ -16,6 +16,9 @@ use crate::packet::frames::{ethernet, ip, tcp, udp, vxlan};
 use crate::packet::ring::RingOptions;
 use crate::packet::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 
+/// The network of the frames, which others that capture `lo` see: the last number but one. It is not reported as one that is mirrored.
+pub const SELF_TEST_VNI: u32 = 0xff_fffe;
+
 /// Flows that are sent, each in both directions.
 const FLOWS: u8 = 32;
 
@@ -156,7 +159,11 @@ fn mirrored(flow: u8, direction: u8, port: u16, outer: [IpAddr; 2]) -> Vec<u8> {
     };
     let segment = tcp(source.1, destination.1);
     let inner = ip(source.0, destination.0, PROTOCOL_TCP as u8, &segment);
-    let inner = vxlan(&ethernet(0x0800, &inner));
+    let mut inner = vxlan(&ethernet(0x0800, &inner));
+    let [_, vni @ ..] = SELF_TEST_VNI.to_be_bytes();
+    if let Some(of_header) = inner.get_mut(4..7) {
+        of_header.copy_from_slice(&vni);
+    }
     let outer_port = 50_000 + u16::from(flow) * 37 + u16::from(direction) * 4111;
     let datagram = udp(outer_port, port, &inner);
     let [from, to] = outer;
